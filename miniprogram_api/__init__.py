@@ -1,0 +1,1 @@
+"""The tenants' door: HTTP for the mini-program."""

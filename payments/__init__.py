@@ -1,0 +1,1 @@
+"""Payment platforms behind one contract; a leaf that never imports server."""

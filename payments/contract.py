@@ -1,0 +1,154 @@
+"""What every payment platform offers: integer fen in, verified facts out.
+
+`now` is always handed in; URLs and keys come with the merchant's configuration. A provider never
+decides anything about money: it says what the platform said, verified, and lets services decide.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class Platform(StrEnum):
+    """A payment platform."""
+
+    WECHAT = "wechat"
+    ALIPAY = "alipay"
+
+
+class Method(StrEnum):
+    """How a payer pays; the prefix names the platform."""
+
+    WECHAT_JSAPI = "wechat_jsapi"
+    WECHAT_NATIVE = "wechat_native"
+    WECHAT_H5 = "wechat_h5"
+    ALIPAY_WAP = "alipay_wap"
+    ALIPAY_QR = "alipay_qr"
+
+    @property
+    def platform(self) -> Platform:
+        """The platform that offers this method."""
+        return Platform(self.value.partition("_")[0])
+
+
+class TradeStatus(StrEnum):
+    """What became of one out_trade_no at its platform."""
+
+    UNKNOWN = "unknown"  # the platform never heard of it
+    WAITING = "waiting"
+    PAID = "paid"
+    CLOSED = "closed"
+    REFUNDED = "refunded"  # paid, and wholly or partly given back
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRequest:
+    """One attempt to be paid. `amount_fen` > 0; `payer_id` is the openid for wechat_jsapi."""
+
+    out_trade_no: str
+    amount_fen: int
+    description: str
+    method: Method
+    notify_url: str
+    expires_at: datetime
+    payer_id: str | None = None
+    client_ip: str | None = None
+    return_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """What the platform says of one out_trade_no; `paid_fen`, `transaction_id` once paid."""
+
+    out_trade_no: str
+    status: TradeStatus
+    merchant_id: str
+    paid_fen: int | None = None
+    currency: str = "CNY"
+    transaction_id: str | None = None
+    paid_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A verified payment notice. `digest` names its decrypted content; `app_id` as it says."""
+
+    platform: Platform
+    merchant_id: str
+    app_id: str
+    trade: Trade
+    digest: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeAnswer:
+    """The HTTP answer in the platform's own form."""
+
+    status: int
+    body: bytes
+    content_type: str
+
+
+class PaymentError(Exception):
+    """Base of what a platform can do wrong; `transient`: the same call may succeed later."""
+
+    transient = False
+
+    def __init__(self, detail: str, *, code: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code
+
+
+class PlatformUnavailableError(PaymentError):
+    """No answer, a 5xx or a 429: try again."""
+
+    transient = True
+
+
+class PlatformRefusedError(PaymentError):
+    """The platform understood and said no; `code` is its own."""
+
+
+class NoticeRejectedError(PaymentError):
+    """A notice that does not prove itself: signature, serial, time, decryption or form."""
+
+
+class MerchantConfigError(PaymentError):
+    """A merchant's keys or ids cannot be used; names the setting, never its content."""
+
+
+class PaymentPlatform(Protocol):
+    """One merchant at one platform; built once, cached, closed at the end."""
+
+    platform: Platform
+    merchant_id: str  # mchid, seller_id
+    app_id: str
+    methods: frozenset[Method]
+
+    async def create(self, request: PaymentRequest, now: datetime) -> Mapping[str, str]:
+        """Order at the platform; the payer's `payment` object of the API contract."""
+        ...
+
+    async def query(self, out_trade_no: str, now: datetime) -> Trade:
+        """The trade as the platform has it (status UNKNOWN where it has none)."""
+        ...
+
+    async def close(self, out_trade_no: str, now: datetime) -> None:
+        """Make an unpaid trade unpayable; closing twice, or an unknown one, is no error."""
+        ...
+
+    def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
+        """Verify and read a notice (header names in lower case); raises NoticeRejectedError."""
+        ...
+
+    def acknowledge(self, *, accepted: bool, reason: str = "") -> NoticeAnswer:
+        """The answer that stops (or asks for) another delivery."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...

@@ -1,0 +1,1 @@
+"""MallWatt's backend: see docs/architecture.md for its rooms and floors."""

@@ -1,0 +1,1 @@
+"""Ways to reach a person: a leaf of floor 1, behind contract.py."""

@@ -1,0 +1,1 @@
+"""Floor 0: pure rules. No await, clock, I/O, logging or float."""
