@@ -1,0 +1,1 @@
+"""Supply: what a meter's control state should be, and why."""
