@@ -1,0 +1,1 @@
+"""Sandbox platforms: peers that behave like the real ones, on loopback, for demo and tests."""
