@@ -1,0 +1,107 @@
+"""The pool and the way to run SQL. Opening and closing belong to server/app.py."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+from tortoise import Tortoise
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.connection import get_connection
+from tortoise.migrations.api.migrate import migrate as run_migrations
+from tortoise.transactions import in_transaction
+
+TABLES = (
+    "server.models.sites",
+    "server.models.people",
+    "server.models.metering",
+    "server.models.ledger",
+    "server.models.payments",
+    "server.models.messages",
+)
+Connection = BaseDBAsyncClient
+Row = dict[str, Any]
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
+    """Tortoise's configuration for a postgres:// URL; its query `host` names a socket folder."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    credentials: dict[str, Any] = {
+        "host": query.get("host", [parts.hostname])[0],
+        "port": parts.port or 5432,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": parts.path.lstrip("/"),
+        "minsize": 1,
+        "maxsize": pool_max,
+        "application_name": "mallwatt",
+    }
+    return {
+        "connections": {
+            "default": {"engine": "tortoise.backends.asyncpg", "credentials": credentials}
+        },
+        "apps": {
+            "mallwatt": {
+                "models": list(TABLES),
+                "default_connection": "default",
+                "migrations": "server.models.migrations",
+            }
+        },
+        "use_tz": True,
+        "timezone": "UTC",
+    }
+
+
+async def open_database(url: str, *, pool_max: int = 10) -> None:
+    """Open the pool; raises what asyncpg raises when nobody answers."""
+    config = database_config(url, pool_max=pool_max)
+    await Tortoise.init(config=config, _enable_global_fallback=True)
+
+
+async def close_database() -> None:
+    """Close the pool."""
+    await Tortoise.close_connections()
+
+
+async def migrate_database(url: str) -> None:
+    """Bring the schema to the newest version; safe to run from several processes in turn."""
+    await run_migrations(config=database_config(url, pool_max=2))
+    await Tortoise.close_connections()
+
+
+def pool() -> Connection:
+    """The pooled connection for single statements."""
+    return get_connection("default")
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[Connection]:
+    """A transaction; never await the network inside."""
+    async with in_transaction("default") as connection:
+        yield connection
+
+
+async def rows(connection: Connection, sql: str, *values: object) -> list[Row]:
+    """All rows of one statement (also INSERT/UPDATE … RETURNING)."""
+    return await connection.execute_query_dict(sql, list(values))
+
+
+async def row(connection: Connection, sql: str, *values: object) -> Row | None:
+    """The first row, or None."""
+    found = await rows(connection, sql, *values)
+    return found[0] if found else None
+
+
+def to_json(value: Mapping[str, object] | Sequence[object]) -> str:
+    """A value for a `$n::jsonb` parameter."""
+    return _encoder.encode(value).decode()
+
+
+def from_json(value: str) -> Any:
+    """A jsonb column as asyncpg hands it out."""
+    return _decoder.decode(value)

@@ -1,0 +1,107 @@
+"""What meters said, what they should do, and what is being asked of them.
+
+The readings themselves are a partitioned table, made in a migration.
+"""
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+from tortoise.indexes import Index
+
+from server.models.sites import Gateway, Meter, Site, Tenancy
+
+
+class MeterStatus(Model):
+    """A meter's newest trusted reading and its health; a projection, harmless to recompute."""
+
+    meter: fields.OneToOneRelation[Meter] = fields.OneToOneField(
+        "mallwatt.Meter", related_name=False, primary_key=True, on_delete=OnDelete.CASCADE
+    )
+    read_at = fields.DatetimeField(null=True)
+    register_wh = fields.BigIntField(null=True)
+    points: fields.Field[dict[str, object]] = fields.JSONField()
+    tried_at = fields.DatetimeField(null=True)
+    finding = fields.CharField(200, null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "meter_status"
+
+
+class MeterControl(Model):
+    """Desired, commanded and confirmed are different things; only a read-back confirms.
+
+    The columns are core/supply/state.MeterControl; `hold_*` is a manager's disconnection.
+    `decision_version` counts changes of the policy's wish.
+    """
+
+    meter: fields.OneToOneRelation[Meter] = fields.OneToOneField(
+        "mallwatt.Meter", related_name=False, primary_key=True, on_delete=OnDelete.CASCADE
+    )
+    policy_state = fields.CharField(32)
+    hold_reason = fields.CharField(200, null=True)
+    hold_by = fields.CharField(64, null=True)
+    held_at = fields.DatetimeField(null=True)
+    commanded = fields.CharField(32, null=True)
+    commanded_at = fields.DatetimeField(null=True)
+    confirmed = fields.CharField(32, null=True)
+    confirmed_at = fields.DatetimeField(null=True)
+    machine: fields.Field[dict[str, object]] = fields.JSONField()
+    case_code = fields.CharField(32, null=True)
+    next_action_at = fields.DatetimeField(null=True)
+    decision_version = fields.BigIntField(default=0)
+    valid_until = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "meter_control"
+        indexes = (Index(fields=("next_action_at",), name="idx_meter_control_next"),)
+
+
+class OpenDay(Model):
+    """The projection of one tenancy's day that is not on a statement yet (decision 5)."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    tenancy: fields.ForeignKeyRelation[Tenancy] = fields.ForeignKeyField(
+        "mallwatt.Tenancy", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    day = fields.DateField()
+    energy_wh = fields.BigIntField()
+    amount_fen = fields.BigIntField()
+    estimated = fields.BooleanField()
+    complete = fields.BooleanField()
+    has_later_reading = fields.BooleanField()
+    document: fields.Field[dict[str, object]] = fields.JSONField()
+    computed_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "open_day"
+        unique_together = (("tenancy", "day"),)
+
+
+class BusJob(Model):
+    """Something asked of a meter through the collector that owns its gateway (decision 10)."""
+
+    id = fields.BigIntField(primary_key=True)
+    gateway: fields.ForeignKeyRelation[Gateway] = fields.ForeignKeyField(
+        "mallwatt.Gateway", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    meter: fields.ForeignKeyRelation[Meter] = fields.ForeignKeyField(
+        "mallwatt.Meter", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    kind = fields.CharField(16)
+    requested_by = fields.CharField(64)
+    created_at = fields.DatetimeField()
+    deadline_at = fields.DatetimeField()
+    taken_epoch = fields.BigIntField(null=True)
+    finished_at = fields.DatetimeField(null=True)
+    result: fields.Field[dict[str, object] | None] = fields.JSONField(null=True)
+    error = fields.CharField(200, null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "bus_job"
+        indexes = (Index(fields=("gateway_id", "finished_at"), name="idx_bus_job_open"),)

@@ -1,0 +1,125 @@
+"""What Tortoise cannot say: partitions by month, composite keys, append-only guards."""
+
+from tortoise import migrations
+from tortoise.migrations import operations as ops
+
+PARTITIONS = """
+CREATE TABLE reading (
+    site_id bigint NOT NULL REFERENCES site (id),
+    meter_id bigint NOT NULL REFERENCES meter (id),
+    read_at timestamptz NOT NULL,
+    register_wh bigint NOT NULL CHECK (register_wh >= 0),
+    verdict text NOT NULL CHECK (verdict IN ('trusted', 'quarantined')),
+    reason text CHECK ((verdict = 'quarantined') = (reason IS NOT NULL)),
+    epoch bigint NOT NULL,
+    kept_at timestamptz NOT NULL,
+    PRIMARY KEY (site_id, meter_id, read_at)
+) PARTITION BY RANGE (read_at);
+
+CREATE TABLE statement (
+    site_id bigint NOT NULL REFERENCES site (id),
+    tenancy_id bigint NOT NULL REFERENCES tenancy (id),
+    day date NOT NULL,
+    version integer NOT NULL CHECK (version >= 1),
+    energy_wh bigint NOT NULL,
+    amount_fen bigint NOT NULL CHECK (amount_fen >= 0),
+    estimated boolean NOT NULL,
+    document jsonb NOT NULL,
+    ledger_transaction_id bigint REFERENCES ledger_transaction (id),
+    closed_at timestamptz NOT NULL,
+    CHECK ((amount_fen > 0) = (ledger_transaction_id IS NOT NULL)),
+    PRIMARY KEY (site_id, tenancy_id, day, version)
+) PARTITION BY RANGE (day);
+
+-- a month's partition, made on first need; PostgreSQL has no CREATE ... IF NOT EXISTS that waits
+CREATE FUNCTION ensure_month_partition(parent text, month date) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    first_day date := date_trunc('month', month);
+    child text := parent || '_' || to_char(first_day, 'YYYYMM');
+BEGIN
+    IF to_regclass(child) IS NULL THEN
+        PERFORM pg_advisory_xact_lock(hashtext(child));
+        IF to_regclass(child) IS NULL THEN
+            IF parent = 'reading' THEN
+                EXECUTE format(
+                    'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', child, parent,
+                    first_day::timestamp AT TIME ZONE 'UTC',
+                    (first_day + interval '1 month') AT TIME ZONE 'UTC');
+            ELSE
+                EXECUTE format(
+                    'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', child, parent,
+                    first_day, (first_day + interval '1 month')::date);
+            END IF;
+        END IF;
+    END IF;
+END $$;
+"""
+
+GUARDS = """
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
+END $$;
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_transaction
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_transfer
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON statement
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON payment_credit
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON manager_act
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON ledger_transaction
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON ledger_transfer
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON statement
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON payment_credit
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON manager_act
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- a reading's verdict may be changed by a manager; what the meter said may not
+CREATE FUNCTION refuse_other_reading() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND (OLD.site_id, OLD.meter_id, OLD.read_at, OLD.register_wh)
+        = (NEW.site_id, NEW.meter_id, NEW.read_at, NEW.register_wh) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'reading is append-only: % refused', TG_OP
+        USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON reading
+    FOR EACH ROW EXECUTE FUNCTION refuse_other_reading();
+"""
+
+KEYS = """
+CREATE UNIQUE INDEX account_of_tenancy ON account (site_id, kind, tenancy_id)
+    WHERE tenancy_id IS NOT NULL;
+CREATE UNIQUE INDEX account_of_site ON account (site_id, kind) WHERE tenancy_id IS NULL;
+ALTER TABLE account ADD CONSTRAINT account_wallet_has_tenancy CHECK (
+    (kind IN ('electricity_wallet', 'fixed_charges_wallet')) = (tenancy_id IS NOT NULL));
+CREATE UNIQUE INDEX tenancy_one_open ON tenancy (shop_id) WHERE closed_at IS NULL;
+CREATE UNIQUE INDEX binding_one_active ON binding (user_id, tenancy_id) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX meter_one_unit ON meter (gateway_id, unit) WHERE unit IS NOT NULL;
+CREATE UNIQUE INDEX meter_one_address ON meter (gateway_id, address) WHERE address IS NOT NULL;
+CREATE INDEX top_up_by_tenancy ON top_up (tenancy_id, created_at);
+CREATE INDEX notice_by_tenancy ON notice (tenancy_id, created_at);
+"""
+
+
+class Migration(migrations.Migration):
+    """Readings and statements, the guards of what is append-only, partial keys."""
+
+    dependencies = [("mallwatt", "0001_tables")]
+
+    operations = [
+        ops.RunSQL(PARTITIONS),
+        ops.RunSQL(GUARDS),
+        ops.RunSQL(KEYS),
+    ]

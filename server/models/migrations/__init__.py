@@ -1,0 +1,1 @@
+"""Numbered migrations; written by makemigrations, SQL by hand."""

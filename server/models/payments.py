@@ -1,0 +1,136 @@
+"""Top-ups, the attempts to pay them, the notices about them, and what needs a person."""
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+from tortoise.indexes import Index
+from tortoise.migrations.constraints import CheckConstraint
+
+from server.models.people import AppUser
+from server.models.sites import Site, Tenancy
+
+
+class TopUp(Model):
+    """What a tenant means to pay in; the four times are the ticks the payer sees."""
+
+    id = fields.BigIntField(primary_key=True)
+    no = fields.CharField(32, unique=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    tenancy: fields.ForeignKeyRelation[Tenancy] = fields.ForeignKeyField(
+        "mallwatt.Tenancy", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    user: fields.ForeignKeyNullableRelation[AppUser] = fields.ForeignKeyField(
+        "mallwatt.AppUser", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    wallet = fields.CharField(32)
+    amount_fen = fields.BigIntField()
+    status = fields.CharField(16)
+    idempotency_key = fields.CharField(100)
+    input_hash = fields.CharField(64)
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+    paid_at = fields.DatetimeField(null=True)
+    credited_at = fields.DatetimeField(null=True)
+    commanded_at = fields.DatetimeField(null=True)
+    confirmed_at = fields.DatetimeField(null=True)
+    refunded_fen = fields.BigIntField(default=0)
+
+    class Meta:
+        app = "mallwatt"
+        table = "top_up"
+        unique_together = (("tenancy", "idempotency_key"),)
+        indexes = (Index(fields=("status", "expires_at"), name="idx_top_up_status"),)
+        constraints = (CheckConstraint(check="amount_fen > 0", name="top_up_amount_positive"),)
+
+
+class PaymentOrder(Model):
+    """One out_trade_no at one platform for one top-up; `payment` is what the payer was given."""
+
+    id = fields.BigIntField(primary_key=True)
+    top_up: fields.ForeignKeyRelation[TopUp] = fields.ForeignKeyField(
+        "mallwatt.TopUp", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    platform = fields.CharField(16)
+    merchant_id = fields.CharField(32)
+    out_trade_no = fields.CharField(32, unique=True)
+    method = fields.CharField(16)
+    state = fields.CharField(16)
+    payment: fields.Field[dict[str, str] | None] = fields.JSONField(null=True)
+    created_at = fields.DatetimeField()
+    query_at = fields.DatetimeField(null=True)
+    queries = fields.IntField(default=0)
+
+    class Meta:
+        app = "mallwatt"
+        table = "payment_order"
+        unique_together = (("top_up", "method"),)
+        indexes = (Index(fields=("query_at",), name="idx_payment_order_query"),)
+
+
+class PaymentNotice(Model):
+    """The inbox: a verified notice, kept before it is answered (decision 9)."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    platform = fields.CharField(16)
+    merchant_id = fields.CharField(32)
+    digest = fields.CharField(64)
+    out_trade_no = fields.CharField(64)
+    trade: fields.Field[dict[str, object]] = fields.JSONField()
+    content = fields.TextField()
+    received_at = fields.DatetimeField()
+    settled_at = fields.DatetimeField(null=True)
+    outcome = fields.CharField(32, null=True)
+    attempts = fields.IntField(default=0)
+    try_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "payment_notice"
+        unique_together = (("platform", "merchant_id", "digest"),)
+        indexes = (Index(fields=("settled_at", "try_at"), name="idx_payment_notice_open"),)
+
+
+class PaymentCredit(Model):
+    """A payment that reached the books: once a merchant and transaction id, for ever."""
+
+    id = fields.BigIntField(primary_key=True)
+    platform = fields.CharField(16)
+    merchant_id = fields.CharField(32)
+    transaction_id = fields.CharField(64)
+    order: fields.ForeignKeyNullableRelation[PaymentOrder] = fields.ForeignKeyField(
+        "mallwatt.PaymentOrder", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    amount_fen = fields.BigIntField()
+    paid_at = fields.DatetimeField()
+    ledger_transaction_id = fields.BigIntField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "payment_credit"
+        unique_together = (("platform", "merchant_id", "transaction_id"),)
+
+
+class PaymentCase(Model):
+    """A payment that no rule may credit by itself: shown to a manager, never lost."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    kind = fields.CharField(32)
+    subject = fields.CharField(160)
+    facts: fields.Field[dict[str, object]] = fields.JSONField()
+    opened_at = fields.DatetimeField()
+    closed_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "payment_case"
+        unique_together = (("site", "kind", "subject"),)

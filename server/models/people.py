@@ -1,0 +1,169 @@
+"""Users of the mini-program, managers, kiosks, and what they may do."""
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+from tortoise.indexes import Index
+
+from server.models.sites import Site, Tenancy
+
+
+class AppUser(Model):
+    """A person as one mini-program knows them."""
+
+    id = fields.BigIntField(primary_key=True)
+    app_id = fields.CharField(32)
+    openid = fields.CharField(64)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "app_user"
+        unique_together = (("app_id", "openid"),)
+
+
+class UserSession(Model):
+    """A bearer token, hashed."""
+
+    token_hash = fields.CharField(64, primary_key=True)
+    user: fields.ForeignKeyRelation[AppUser] = fields.ForeignKeyField(
+        "mallwatt.AppUser", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "user_session"
+
+
+class Binding(Model):
+    """A user's access to a tenancy, until it ends."""
+
+    id = fields.BigIntField(primary_key=True)
+    user: fields.ForeignKeyRelation[AppUser] = fields.ForeignKeyField(
+        "mallwatt.AppUser", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    tenancy: fields.ForeignKeyRelation[Tenancy] = fields.ForeignKeyField(
+        "mallwatt.Tenancy", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    bound_at = fields.DatetimeField()
+    ended_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "binding"
+        indexes = (Index(fields=("tenancy_id",), name="idx_binding_tenancy"),)
+
+
+class GuessCounter(Model):
+    """Wrong guesses of a secret by subject; in PostgreSQL, for Redis may be wiped."""
+
+    id = fields.BigIntField(primary_key=True)
+    scope = fields.CharField(32)
+    subject = fields.CharField(128)
+    failures = fields.IntField()
+    window_ends_at = fields.DatetimeField()
+    blocked_until = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "guess_counter"
+        unique_together = (("scope", "subject"),)
+
+
+class MessageConsent(Model):
+    """How many subscribe messages of a template a user still lets us send."""
+
+    id = fields.BigIntField(primary_key=True)
+    user: fields.ForeignKeyRelation[AppUser] = fields.ForeignKeyField(
+        "mallwatt.AppUser", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    template_id = fields.CharField(64)
+    count = fields.IntField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "message_consent"
+        unique_together = (("user", "template_id"),)
+
+
+class Manager(Model):
+    """A person of the mall; no site: all sites."""
+
+    id = fields.BigIntField(primary_key=True)
+    name = fields.CharField(64, unique=True)
+    password_hash = fields.CharField(200)
+    role = fields.CharField(16)
+    site: fields.ForeignKeyNullableRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "manager"
+
+
+class ManagerSession(Model):
+    """A manager's bearer token or page cookie, hashed."""
+
+    token_hash = fields.CharField(64, primary_key=True)
+    manager: fields.ForeignKeyRelation[Manager] = fields.ForeignKeyField(
+        "mallwatt.Manager", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "manager_session"
+
+
+class ManagerAct(Model):
+    """The audit log: one row an act of a manager, in the act's own transaction."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyNullableRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    actor = fields.CharField(64)
+    act = fields.CharField(48)
+    subject = fields.CharField(128)
+    reason = fields.CharField(500)
+    facts: fields.Field[dict[str, object]] = fields.JSONField()
+    at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "manager_act"
+
+
+class ActToken(Model):
+    """A one-use token of a dangerous page: the POST must come within 60 s, on unchanged facts."""
+
+    token_hash = fields.CharField(64, primary_key=True)
+    manager: fields.ForeignKeyRelation[Manager] = fields.ForeignKeyField(
+        "mallwatt.Manager", related_name=False, on_delete=OnDelete.CASCADE
+    )
+    act = fields.CharField(48)
+    facts_hash = fields.CharField(64)
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "act_token"
+
+
+class Kiosk(Model):
+    """A kiosk that a manager enrolled; its cookie's token, hashed."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    name = fields.CharField(64)
+    token_hash = fields.CharField(64, unique=True)
+    enrolled_at = fields.DatetimeField()
+    enrolled_by = fields.CharField(64)
+
+    class Meta:
+        app = "mallwatt"
+        table = "kiosk"

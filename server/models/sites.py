@@ -1,0 +1,217 @@
+"""What a site file describes: sites, tariffs, gateways, shops, meters; and who lives in a shop."""
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+from tortoise.indexes import Index
+
+
+class Site(Model):
+    """A mall."""
+
+    id = fields.BigIntField(primary_key=True)
+    code = fields.CharField(32, unique=True)
+    name = fields.CharField(100)
+    timezone = fields.CharField(64)
+    poll_seconds = fields.IntField()
+    close_after_days = fields.IntField()
+    weixin_templates: fields.Field[dict[str, object]] = fields.JSONField()
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "site"
+
+
+class Merchant(Model):
+    """A site's account at a payment platform; keys stay in files, here are their paths."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    platform = fields.CharField(16)
+    merchant_id = fields.CharField(32)
+    app_id = fields.CharField(32)
+    settings: fields.Field[dict[str, object]] = fields.JSONField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "merchant"
+        unique_together = (("site", "platform"),)
+
+
+class SupplyPolicy(Model):
+    """Rules of warning, disconnecting and reconnecting, as core/supply/policy reads them."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    code = fields.CharField(32)
+    rules: fields.Field[dict[str, object]] = fields.JSONField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "supply_policy"
+        unique_together = (("site", "code"),)
+
+
+class TariffVersion(Model):
+    """One dated version of a tariff, as core/tariff/parse reads it."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    code = fields.CharField(32)
+    valid_from = fields.DateField()
+    definition: fields.Field[dict[str, object]] = fields.JSONField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "tariff_version"
+        unique_together = (("site", "code", "valid_from"),)
+
+
+class FixedChargeVersion(Model):
+    """One dated version of a fixed charge, as core/tariff/parse reads it."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    code = fields.CharField(32)
+    valid_from = fields.DateField()
+    definition: fields.Field[dict[str, object]] = fields.JSONField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "fixed_charge_version"
+        unique_together = (("site", "code", "valid_from"),)
+
+
+class Gateway(Model):
+    """A physical bus and the way to it; `settings` holds what only its link needs."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    code = fields.CharField(32)
+    link = fields.CharField(16)
+    address = fields.CharField(255, null=True)
+    settings: fields.Field[dict[str, object]] = fields.JSONField()
+    changed_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "gateway"
+        unique_together = (("site", "code"),)
+
+
+class GatewayLease(Model):
+    """Who may speak on a gateway's bus; `epoch` grows with each new owner (decision 10)."""
+
+    gateway: fields.OneToOneRelation[Gateway] = fields.OneToOneField(
+        "mallwatt.Gateway", related_name=False, primary_key=True, on_delete=OnDelete.CASCADE
+    )
+    owner = fields.CharField(64, null=True)
+    epoch = fields.BigIntField(default=0)
+    held_until = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "gateway_lease"
+
+
+class Shop(Model):
+    """A unit of the mall: meters and the printed QR code belong to it (decision 3)."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    code = fields.CharField(32)
+    name = fields.CharField(100)
+    area_cm2 = fields.BigIntField()
+    capacity_va = fields.BigIntField()
+    tariff_code = fields.CharField(32)
+    supply_policy_code = fields.CharField(32)
+    fixed_charges: fields.Field[list[str]] = fields.JSONField()
+    supply_protection = fields.BooleanField()
+    token = fields.CharField(64, unique=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "shop"
+        unique_together = (("site", "code"),)
+
+
+class Tenancy(Model):
+    """One operator's time in a shop; wallets, top-ups and statements belong to it.
+
+    `first_open_day` is the first local day not yet on a statement. The supply_* columns are the
+    policy's memory of the current episode; `decide_again_at` is when time alone changes its answer.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    shop: fields.ForeignKeyRelation[Shop] = fields.ForeignKeyField(
+        "mallwatt.Shop", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    opened_at = fields.DatetimeField()
+    closed_at = fields.DatetimeField(null=True)
+    binding_code = fields.CharField(32)
+    opening_balance_fen = fields.BigIntField(default=0)
+    first_open_day = fields.DateField(null=True)
+    supply_state = fields.CharField(32, default="connected")
+    supply_reasons: fields.Field[list[str]] = fields.JSONField()
+    supply_decided_at = fields.DatetimeField(null=True)
+    overdrawn_since = fields.DatetimeField(null=True)
+    reconnect_confirmed_at = fields.DatetimeField(null=True)
+    emergency_credit_fen = fields.BigIntField(default=0)
+    decide_again_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "tenancy"
+        indexes = (
+            Index(fields=("shop_id", "closed_at"), name="idx_tenancy_shop"),
+            Index(fields=("decide_again_at",), name="idx_tenancy_decide"),
+        )
+
+
+class Meter(Model):
+    """A meter on a bus. `max_power_w`, `rollover_wh`, `has_relay`: from its profile at import."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    code = fields.CharField(32)
+    gateway: fields.ForeignKeyRelation[Gateway] = fields.ForeignKeyField(
+        "mallwatt.Gateway", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    unit = fields.IntField(null=True)
+    address = fields.CharField(32, null=True)
+    profile = fields.CharField(64)
+    transformer_ratio = fields.IntField()
+    role = fields.CharField(16)
+    shop: fields.ForeignKeyNullableRelation[Shop] = fields.ForeignKeyField(
+        "mallwatt.Shop", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    identity = fields.CharField(64, null=True)
+    max_power_w = fields.BigIntField(null=True)
+    rollover_wh = fields.BigIntField()
+    has_relay = fields.BooleanField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "meter"
+        unique_together = (("site", "code"),)
+        indexes = (
+            Index(fields=("gateway_id",), name="idx_meter_gateway"),
+            Index(fields=("shop_id",), name="idx_meter_shop"),
+        )
