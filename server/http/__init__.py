@@ -1,0 +1,1 @@
+"""What every HTTP door shares: problems, bodies, answers, the context. No routes."""

@@ -1,0 +1,65 @@
+"""zh or en: the caller's language, and the public words of each problem code."""
+
+from enum import StrEnum
+
+from sanic import Request
+
+
+class Locale(StrEnum):
+    """A language that MallWatt speaks."""
+
+    ZH = "zh"
+    EN = "en"
+
+
+# code -> (zh, en); the detail of an error, where it may be shown, follows after a colon
+PROBLEMS: dict[str, tuple[str, str]] = {
+    "internal": ("服务器内部错误，请稍后再试", "Something went wrong on our side; try again later"),
+    "invalid_input": ("输入有误", "Invalid input"),
+    "invalid_body": ("请求内容格式有误", "The request body is not valid"),
+    "body_too_large": ("请求内容过大", "The request is too large"),
+    "bad_request": ("请求有误", "Bad request"),
+    "method_not_allowed": ("不支持的请求方法", "Method not allowed"),
+    "not_found": ("未找到", "Not found"),
+    "unauthenticated": ("请先登录", "Please log in"),
+    "forbidden": ("无权操作", "You are not allowed to do this"),
+    "conflict": ("当前状态不允许此操作", "Not possible in the present state"),
+    "site_needed": ("编号在多个商场中存在，请指定商场", "Several sites have this code; name one"),
+    "too_many_requests": ("操作过于频繁，请稍后再试", "Too many tries; wait a little"),
+    "wrong_binding_code": ("绑定码不正确", "The binding code is wrong"),
+    "already_bound": ("已绑定", "Already bound"),
+    "hoarding_limit": ("超过钱包余额上限", "This would exceed what the wallet may hold"),
+    "method_unavailable": ("该支付方式不可用", "This payment method is not available"),
+    "idempotency_mismatch": (
+        "相同的幂等键对应不同的内容",
+        "The same Idempotency-Key came with another input",
+    ),
+    "idempotency_key_needed": ("缺少 Idempotency-Key", "An Idempotency-Key header is needed"),
+    "wrong_login": ("用户名或密码不正确", "Wrong name or password"),
+    "wrong_code": ("登录凭证无效", "The login code is not valid"),
+    "unavailable": ("服务暂不可用，请稍后再试", "Not available right now; try again"),
+    "payment_platform": ("支付平台暂不可用", "The payment platform did not accept this"),
+    "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),
+}
+
+
+def locale_of(request: Request) -> Locale:
+    """`?lang=`, then the cookie `lang`, then Accept-Language; Chinese when nothing says other."""
+    for wish in (request.args.get("lang"), request.cookies.get("lang")):
+        if wish in (Locale.ZH, Locale.EN):
+            return Locale(wish)
+    accepted = request.headers.get("accept-language", "")
+    for item in accepted.split(",")[:10]:
+        tag = item.partition(";")[0].strip().lower()
+        if tag.startswith("zh"):
+            return Locale.ZH
+        if tag.startswith("en"):
+            return Locale.EN
+    return Locale.ZH
+
+
+def problem_text(code: str, detail: str, locale: Locale, *, public: bool) -> str:
+    """The words for a code, with the error's own detail where the public may read it."""
+    pair = PROBLEMS.get(code)
+    words = pair[0 if locale is Locale.ZH else 1] if pair else code
+    return f"{words}: {detail}" if public and detail and detail != code else words
