@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
-from sanic.response import raw
+from sanic.response import BaseHTTPResponse, raw
 
 from server.core.errors import (
     ConflictError,
@@ -118,7 +118,7 @@ def answer_error(request: Request, error: Exception) -> HTTPResponse:
     return problem(request, 500, "internal", problem_text("internal", "", locale, public=False))
 
 
-async def add_headers(request: Request, response: HTTPResponse) -> None:
+async def add_headers(request: Request, response: BaseHTTPResponse) -> None:
     """Headers that every answer carries."""
     response.headers["X-Request-Id"] = request_id(request)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
