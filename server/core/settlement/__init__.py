@@ -1,0 +1,1 @@
+"""From trusted readings to an explained business day."""
