@@ -82,6 +82,19 @@ class OpenDay(Model):
         unique_together = (("tenancy", "day"),)
 
 
+class SettlementDue(Model):
+    """A tenancy whose open days are to be projected again, from `first_day` on."""
+
+    tenancy: fields.OneToOneRelation[Tenancy] = fields.OneToOneField(
+        "mallwatt.Tenancy", related_name=False, primary_key=True, on_delete=OnDelete.CASCADE
+    )
+    first_day = fields.DateField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "settlement_due"
+
+
 class BusJob(Model):
     """Something asked of a meter through the collector that owns its gateway (decision 10)."""
 

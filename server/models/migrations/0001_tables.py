@@ -1308,6 +1308,32 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="SettlementDue",
+            fields=[
+                (
+                    "tenancy",
+                    fields.OneToOneField(
+                        "mallwatt.Tenancy",
+                        source_field="tenancy_id",
+                        primary_key=True,
+                        db_index=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("first_day", fields.DateField()),
+            ],
+            options={
+                "table": "settlement_due",
+                "app": "mallwatt",
+                "pk_attr": "tenancy_id",
+                "table_description": "A tenancy whose open days are to be projected again, from `first_day` on.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="TopUp",
             fields=[
                 (

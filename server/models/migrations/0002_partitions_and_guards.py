@@ -99,9 +99,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON reading
 """
 
 KEYS = """
-CREATE UNIQUE INDEX account_of_tenancy ON account (site_id, kind, tenancy_id)
-    WHERE tenancy_id IS NOT NULL;
-CREATE UNIQUE INDEX account_of_site ON account (site_id, kind) WHERE tenancy_id IS NULL;
+CREATE UNIQUE INDEX account_key ON account (site_id, kind, coalesce(tenancy_id, 0));
 ALTER TABLE account ADD CONSTRAINT account_wallet_has_tenancy CHECK (
     (kind IN ('electricity_wallet', 'fixed_charges_wallet')) = (tenancy_id IS NOT NULL));
 CREATE UNIQUE INDEX tenancy_one_open ON tenancy (shop_id) WHERE closed_at IS NULL;
