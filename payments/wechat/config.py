@@ -1,0 +1,127 @@
+"""A merchant's ids and keys at WeChat Pay: read from files, checked before first use."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Never, TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+from payments.contract import MerchantConfigError
+
+API_URL = "https://api.mch.weixin.qq.com"
+KEY_FILE_BYTES_MAX = 16 * 1024
+RSA_BITS_MIN = 2048
+
+_IDS = {
+    "mchid": re.compile(r"[0-9]{1,32}", re.ASCII),
+    "appid": re.compile(r"[0-9A-Za-z_-]{1,32}", re.ASCII),
+    "apiv3_key": re.compile(r"[!-~]{32}", re.ASCII),
+    "cert_serial": re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII),
+    "platform_public_key_id": re.compile(r"[0-9A-Za-z_]{1,64}", re.ASCII),
+}
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class WeChatMerchant:
+    """Ids and keys, all checked: a value that exists can be used. Keys stay out of its repr."""
+
+    mchid: str
+    appid: str
+    apiv3_key: str = field(repr=False)
+    private_key_pem: str = field(repr=False)
+    cert_serial: str
+    platform_public_key_pem: str = field(repr=False)
+    platform_public_key_id: str
+
+    def __post_init__(self) -> None:
+        for setting, form in _IDS.items():
+            if form.fullmatch(getattr(self, setting)) is None:
+                _refuse(setting, "is not of the form that WeChat Pay gives")
+        private_key(self.private_key_pem)
+        public_key(self.platform_public_key_pem)
+
+
+def load(
+    *,
+    mchid: str,
+    appid: str,
+    apiv3_key_file: Path,
+    private_key_file: Path,
+    cert_serial: str,
+    platform_public_key_file: Path,
+    platform_public_key_id: str,
+) -> WeChatMerchant:
+    """A merchant from the settings of a site file; raises MerchantConfigError naming one."""
+    apiv3_key = _read("apiv3_key_file", apiv3_key_file).strip()
+    if _IDS["apiv3_key"].fullmatch(apiv3_key) is None:
+        _refuse("apiv3_key_file", "does not hold an APIv3 key (32 characters)")
+    private = _read("private_key_file", private_key_file)
+    private_key(private, "private_key_file")
+    public = _read("platform_public_key_file", platform_public_key_file)
+    public_key(public, "platform_public_key_file")
+    return WeChatMerchant(
+        mchid=mchid,
+        appid=appid,
+        apiv3_key=apiv3_key,
+        private_key_pem=private,
+        cert_serial=cert_serial,
+        platform_public_key_pem=public,
+        platform_public_key_id=platform_public_key_id,
+    )
+
+
+def private_key(pem: str, setting: str = "private_key_pem") -> RSAPrivateKey:
+    """The merchant's key in a PEM text; raises MerchantConfigError."""
+    key = _parse(setting, lambda: serialization.load_pem_private_key(pem.encode(), password=None))
+    if not isinstance(key, RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
+        _refuse(setting, f"is not an RSA private key of {RSA_BITS_MIN} bits or more")
+    return key
+
+
+def pkcs8_pem(key: RSAPrivateKey) -> str:
+    """The one form of a private key that the SDK reads."""
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return pem.decode()
+
+
+def public_key(pem: str, setting: str = "platform_public_key_pem") -> RSAPublicKey:
+    """The platform's key in a PEM text; raises MerchantConfigError."""
+    key = _parse(setting, lambda: serialization.load_pem_public_key(pem.encode()))
+    if not isinstance(key, RSAPublicKey) or key.key_size < RSA_BITS_MIN:
+        _refuse(setting, f"is not an RSA public key of {RSA_BITS_MIN} bits or more")
+    return key
+
+
+def _parse(setting: str, parse: Callable[[], _Key]) -> _Key:
+    try:
+        return parse()
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it asks for a password
+        _refuse(setting, "is not the kind of key that is asked for here (unencrypted PEM)")
+
+
+def _read(setting: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(KEY_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        _refuse(setting, f"cannot be read: {error.strerror}")
+    if len(content) > KEY_FILE_BYTES_MAX:
+        _refuse(setting, "is too large for a key file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        _refuse(setting, "is not a text file")
+
+
+def _refuse(setting: str, problem: str) -> Never:
+    raise MerchantConfigError(f"{setting} {problem}", code=setting) from None

@@ -1,0 +1,123 @@
+"""`wechatpayv3` with its cures: our base URL, limits, and answers proved by `signature`."""
+
+import copy
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from wechatpayv3.async_ import AsyncWeChatPay, WeChatPayType
+from wechatpayv3.async_.core import AsyncCore
+
+from payments.contract import PlatformUnavailableError
+from payments.wechat.config import WeChatMerchant, pkcs8_pem, private_key, public_key
+from payments.wechat.signature import UnprovedError, prove
+
+ANSWER_BYTES_MAX = 1024 * 1024
+TIMEOUT = httpx.Timeout(5.0, connect=3.0)
+LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=10)
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class WeChatSdk(AsyncWeChatPay):  # type: ignore[misc]  # the SDK has no types
+    """The SDK for one merchant in public-key mode; call it through `at(now)`."""
+
+    def __init__(self, core: "_Core") -> None:
+        super().__init__(  # without keys: its own core is replaced at once
+            wechatpay_type=WeChatPayType.JSAPI,
+            mchid=core.merchant.mchid,
+            private_key=None,
+            cert_serial_no=core.merchant.cert_serial,
+            appid=core.merchant.appid,
+            apiv3_key=None,
+        )
+        self._core: _Core = core
+
+    @property
+    def keys(self) -> Mapping[str, RSAPublicKey]:
+        """The allow-list of platform keys."""
+        return self._core.keys
+
+    def at(self, now: datetime) -> Self:
+        """The same SDK, holding answers against this time."""
+        return type(self)(self._core.at(now))
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._core.client.aclose()
+
+
+def open_sdk(merchant: WeChatMerchant, base_url: str) -> WeChatSdk:
+    """The SDK with this merchant's keys and connections of its own."""
+    return WeChatSdk(_Core(merchant, base_url))
+
+
+class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
+    now: datetime | None = None
+
+    def __init__(self, merchant: WeChatMerchant, base_url: str) -> None:
+        super().__init__(
+            mchid=merchant.mchid,
+            cert_serial_no=merchant.cert_serial,
+            private_key=pkcs8_pem(private_key(merchant.private_key_pem)),
+            apiv3_key=merchant.apiv3_key,
+        )
+        self.merchant = merchant
+        self.keys = {merchant.platform_public_key_id: public_key(merchant.platform_public_key_pem)}
+        self.client = _client(base_url)
+        self._client = self.client
+        self._gate_way = base_url.rstrip("/")
+        self._public_key_id = merchant.platform_public_key_id  # sent along: sign with this one
+
+    def at(self, now: datetime) -> "_Core":
+        core = copy.copy(self)
+        core.now = now
+        return core
+
+    async def _verify_signature_async(self, headers: httpx.Headers, body: str) -> bool:
+        # The SDK's own would fetch certificates for an unknown serial, and needs the type header.
+        if self.now is None:
+            raise RuntimeError("call the SDK through at(now)")
+        try:
+            prove(headers, body, self.keys, self.now)
+        except UnprovedError as error:
+            raise PlatformUnavailableError(
+                f"unproved answer: {error}", code="BAD_SIGNATURE"
+            ) from None
+        return True
+
+
+def _client(base_url: str) -> httpx.AsyncClient:
+    # A proxy of the environment is right for the real platform, and wrong for a sandbox here.
+    here = urlsplit(base_url).hostname in _LOOPBACK
+    return httpx.AsyncClient(
+        timeout=TIMEOUT,
+        trust_env=not here,
+        limits=LIMITS,
+        headers={"Accept-Encoding": "identity"},  # so that the limit below means what it says
+        event_hooks={"response": [_limit]},
+    )
+
+
+async def _limit(answer: httpx.Response) -> None:
+    if isinstance(answer.stream, httpx.AsyncByteStream):
+        answer.stream = _Limited(answer.stream)
+
+
+class _Limited(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        taken = 0
+        async for chunk in self._stream:
+            taken += len(chunk)
+            if taken > ANSWER_BYTES_MAX:
+                raise PlatformUnavailableError("the answer is too large", code="BAD_ANSWER")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
