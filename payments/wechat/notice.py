@@ -18,7 +18,7 @@ from payments.contract import (
     Platform,
 )
 from payments.wechat.orders import trade_from_content
-from payments.wechat.signature import UnprovedError, prove
+from payments.wechat.signing import UnprovedError, prove
 
 BODY_BYTES_MAX = 64 * 1024  # a real one is about 1 kB
 

@@ -1,4 +1,4 @@
-"""`wechatpayv3` with its cures: our base URL, limits, and answers proved by `signature`."""
+"""`wechatpayv3` with its cures: our base URL, limits, and answers proved by `signing`."""
 
 import copy
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +13,7 @@ from wechatpayv3.async_.core import AsyncCore
 
 from payments.contract import PlatformUnavailableError
 from payments.wechat.config import WeChatMerchant, pkcs8_pem, private_key, public_key
-from payments.wechat.signature import UnprovedError, prove
+from payments.wechat.signing import UnprovedError, prove
 
 ANSWER_BYTES_MAX = 1024 * 1024
 TIMEOUT = httpx.Timeout(5.0, connect=3.0)
