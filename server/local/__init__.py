@@ -1,0 +1,1 @@
+"""A mall on one machine: its own PostgreSQL, Redis and supervised processes."""
