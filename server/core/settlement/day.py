@@ -1,0 +1,201 @@
+"""One business day of one tenancy: a pure function of its readings, tariff and calendar."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from server.core.calendar import DayType, HolidayCalendar, day_bounds
+from server.core.errors import InvalidInputError
+from server.core.money import apportion, fen_from_nano_yuan
+from server.core.settlement.grid import DayGrid, day_grid
+from server.core.settlement.interval import MeterPath, TrustedReading, energies_until
+from server.core.tariff.periods import TouPeriod
+from server.core.tariff.rating import RatedLine, rate_parts
+from server.core.tariff.versions import TariffVersion
+
+
+class StatementLine(NamedTuple):
+    """A rated line and its share of the day's rounded amount."""
+
+    period: TouPeriod | None
+    block: int
+    price_micro_yuan: int
+    energy_wh: int
+    amount_nano_yuan: int
+    amount_fen: int
+
+
+class HourUsage(NamedTuple):
+    """One hour of the wall clock; `by_period` names only periods with energy."""
+
+    start: datetime
+    energy_wh: int
+    amount_fen: int
+    by_period: tuple[tuple[TouPeriod | None, int], ...]
+
+
+class MeterDay(NamedTuple):
+    """A meter's part of the day: the readings at its edges, none where the meter has none."""
+
+    meter_id: int
+    meter_code: str
+    transformer_ratio: int
+    rollover_wh: int
+    first: TrustedReading | None
+    last: TrustedReading | None
+    reading_count: int
+    energy_wh: int
+    has_gap: bool
+    has_later_reading: bool
+
+
+@dataclass(frozen=True)
+class DaySettlement:
+    """A day with its working. `starts_at` and `ends_at` are the tenancy's part of the day (UTC)."""
+
+    day: date
+    day_type: DayType
+    starts_at: datetime
+    ends_at: datetime
+    block_start_wh: int
+    gap_s: int
+    energy_wh: int
+    amount_nano_yuan: int
+    amount_fen: int
+    lines: tuple[StatementLine, ...]
+    hours: tuple[HourUsage, ...]
+    readings: tuple[MeterDay, ...]
+    estimated: bool
+    has_later_reading: bool
+    settled_until: datetime | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is awaited: every meter was read at or after the end, without a gap."""
+        return self.has_later_reading and not self.estimated
+
+
+def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
+    day: date,
+    zone: ZoneInfo,
+    paths: Sequence[MeterPath],
+    version: TariffVersion,
+    calendar: HolidayCalendar,
+    *,
+    block_start_wh: int,
+    gap_s: int,
+    opened_at: datetime | None = None,
+    closed_at: datetime | None = None,
+) -> DaySettlement:
+    """The day as far as its readings go; readings beyond those at its edges change nothing.
+
+    Each path should reach from the last reading at or before the day's start to the first at or
+    after its end; before a meter's first reading it has used nothing.
+    """
+    starts_at, ends_at = _window(day, zone, opened_at, closed_at)
+    grid = day_grid(day, zone, version, calendar)
+    edges = [min(max(edge, starts_at), ends_at) for edge in grid.edges]
+    gap = timedelta(seconds=gap_s)
+    energies = [0] * len(grid.periods)
+    meters: list[MeterDay] = []
+    for path in paths:
+        used = _used_readings(path, starts_at, ends_at)
+        totals = energies_until(used, path.transformer_ratio, path.rollover_wh, edges)
+        energies = [
+            energy + until - since
+            for energy, (since, until) in zip(energies, pairwise(totals), strict=True)
+        ]
+        meters.append(_meter_day(path, used, totals[-1] - totals[0], ends_at, gap))
+    priced = rate_parts(energies, grid.periods, version, block_start_wh=block_start_wh)
+    amount_fen = fen_from_nano_yuan(priced.rating.amount_nano_yuan)
+    return DaySettlement(
+        day=day,
+        day_type=calendar.day_type(day),
+        starts_at=starts_at,
+        ends_at=ends_at,
+        block_start_wh=block_start_wh,
+        gap_s=gap_s,
+        energy_wh=sum(energies),
+        amount_nano_yuan=priced.rating.amount_nano_yuan,
+        amount_fen=amount_fen,
+        lines=_statement_lines(priced.rating.lines, amount_fen),
+        hours=_hours(grid, energies, priced.amounts_nano_yuan, amount_fen),
+        readings=tuple(meters),
+        estimated=any(meter.has_gap for meter in meters),
+        has_later_reading=all(meter.has_later_reading for meter in meters),
+        settled_until=max((m.last.read_at for m in meters if m.last), default=None),
+    )
+
+
+def _window(
+    day: date, zone: ZoneInfo, opened_at: datetime | None, closed_at: datetime | None
+) -> tuple[datetime, datetime]:
+    """The part of the day in which the tenancy lasted; empty, at one end, where it did not."""
+    day_start, day_end = day_bounds(day, zone)
+    if opened_at is not None and closed_at is not None and closed_at < opened_at:
+        raise InvalidInputError("a tenancy ends before it begins")
+    starts_at = day_start if opened_at is None else min(max(opened_at, day_start), day_end)
+    ends_at = day_end if closed_at is None else max(min(closed_at, day_end), day_start)
+    return min(starts_at, ends_at), ends_at
+
+
+def _used_readings(
+    path: MeterPath, starts_at: datetime, ends_at: datetime
+) -> tuple[TrustedReading, ...]:
+    """From the last reading at or before the start to the first at or after the end."""
+    times = [reading[0] for reading in path.readings]
+    first = max(bisect_right(times, starts_at) - 1, 0)
+    return path.readings[first : bisect_left(times, ends_at) + 1]
+
+
+def _meter_day(
+    path: MeterPath,
+    used: tuple[TrustedReading, ...],
+    energy_wh: int,
+    ends_at: datetime,
+    gap: timedelta,
+) -> MeterDay:
+    return MeterDay(
+        meter_id=path.meter_id,
+        meter_code=path.meter_code,
+        transformer_ratio=path.transformer_ratio,
+        rollover_wh=path.rollover_wh,
+        first=used[0] if used else None,
+        last=used[-1] if used else None,
+        reading_count=len(used),
+        energy_wh=energy_wh,
+        has_gap=any(later[0] - earlier[0] > gap for earlier, later in pairwise(used)),
+        has_later_reading=bool(used) and used[-1].read_at >= ends_at,
+    )
+
+
+def _statement_lines(lines: tuple[RatedLine, ...], amount_fen: int) -> tuple[StatementLine, ...]:
+    if not lines:
+        return ()
+    shares = apportion(amount_fen, tuple(line.amount_nano_yuan for line in lines))
+    return tuple(StatementLine(*line, share) for line, share in zip(lines, shares, strict=True))
+
+
+def _hours(
+    grid: DayGrid, energies: Sequence[int], amounts: Sequence[int], amount_fen: int
+) -> tuple[HourUsage, ...]:
+    count = len(grid.hour_starts)
+    if count == 0:
+        return ()
+    nano_yuan = [0] * count
+    by_period: list[dict[TouPeriod | None, int]] = [{} for _ in range(count)]
+    for energy_wh, amount, hour, period in zip(
+        energies, amounts, grid.hours, grid.periods, strict=True
+    ):
+        if energy_wh:
+            nano_yuan[hour] += amount
+            by_period[hour][period] = by_period[hour].get(period, 0) + energy_wh
+    shares = apportion(amount_fen, tuple(nano_yuan))
+    return tuple(
+        HourUsage(start, sum(split.values()), share, tuple(split.items()))
+        for start, split, share in zip(grid.hour_starts, by_period, shares, strict=True)
+    )

@@ -1,0 +1,175 @@
+"""A settled day as the document that is kept with its statement, and its comparison later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from server.core.errors import InvalidInputError
+from server.core.settlement.day import DaySettlement, HourUsage, MeterDay, StatementLine
+from server.core.settlement.interval import TrustedReading
+from server.core.tariff.versions import TariffVersion
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StatementInputs:
+    """What a statement says it was made from: enough to gather the same and rate it afresh."""
+
+    day: date
+    opened_at: datetime
+    closed_at: datetime
+    block_start_wh: int
+    gap_s: int
+    tariff_code: str
+    tariff_valid_from: date
+    readings_by_meter: Mapping[int, tuple[datetime, datetime] | None]
+
+
+def statement_document(
+    settlement: DaySettlement, version: TariffVersion, zone: ZoneInfo
+) -> dict[str, object]:
+    """JSON-able: integers, texts and ISO 8601 times of the site; equal days, equal documents."""
+
+    def local(at: datetime | None) -> str | None:
+        return None if at is None else at.astimezone(zone).isoformat()
+
+    return {
+        "format": FORMAT,
+        "day": settlement.day.isoformat(),
+        "day_type": settlement.day_type.value,
+        "timezone": zone.key,
+        "starts_at": local(settlement.starts_at),
+        "ends_at": local(settlement.ends_at),
+        "tariff": {
+            "code": version.code,
+            "valid_from": version.valid_from.isoformat(),
+            "kind": version.kind.value,
+            "block_period": version.block_period and version.block_period.value,
+        },
+        "block_start_wh": settlement.block_start_wh,
+        "gap_s": settlement.gap_s,
+        "energy_wh": settlement.energy_wh,
+        "amount_nano_yuan": settlement.amount_nano_yuan,
+        "amount_fen": settlement.amount_fen,
+        "estimated": settlement.estimated,
+        "complete": settlement.complete,
+        "settled_until": local(settlement.settled_until),
+        "lines": [_line(line, version) for line in settlement.lines],
+        "hours": [_hour(hour, zone) for hour in settlement.hours],
+        "readings": [_meter(meter, zone) for meter in settlement.readings],
+    }
+
+
+def _line(line: StatementLine, version: TariffVersion) -> dict[str, object]:
+    lower = version.blocks[line.block - 1].up_to_wh if line.block else 0
+    return {
+        "period": line.period and line.period.value,
+        "block": line.block,
+        "block_from_wh": lower,
+        "block_up_to_wh": version.blocks[line.block].up_to_wh,
+        "price_micro_yuan": line.price_micro_yuan,
+        "energy_wh": line.energy_wh,
+        "amount_nano_yuan": line.amount_nano_yuan,
+        "amount_fen": line.amount_fen,
+    }
+
+
+def _hour(hour: HourUsage, zone: ZoneInfo) -> dict[str, object]:
+    return {
+        "start": hour.start.astimezone(zone).isoformat(),
+        "energy_wh": hour.energy_wh,
+        "amount_fen": hour.amount_fen,
+        "by_period": {period.value: wh for period, wh in hour.by_period if period is not None},
+    }
+
+
+def _meter(meter: MeterDay, zone: ZoneInfo) -> dict[str, object]:
+    return {
+        "meter_id": meter.meter_id,
+        "meter": meter.meter_code,
+        "transformer_ratio": meter.transformer_ratio,
+        "rollover_wh": meter.rollover_wh,
+        "first_read_at": _read_at(meter.first, zone),
+        "first_register_wh": meter.first and meter.first.register_wh,
+        "last_read_at": _read_at(meter.last, zone),
+        "last_register_wh": meter.last and meter.last.register_wh,
+        "reading_count": meter.reading_count,
+        "energy_wh": meter.energy_wh,
+        "has_gap": meter.has_gap,
+        "has_later_reading": meter.has_later_reading,
+    }
+
+
+def _read_at(reading: TrustedReading | None, zone: ZoneInfo) -> str | None:
+    return None if reading is None else reading.read_at.astimezone(zone).isoformat()
+
+
+def document_differences(
+    kept: Mapping[str, object], fresh: Mapping[str, object]
+) -> tuple[str, ...]:
+    """The names of what differs between a kept document and a fresh one; none: they agree."""
+    names = dict.fromkeys((*kept, *fresh))
+    return tuple(name for name in names if kept.get(name) != fresh.get(name))
+
+
+def read_inputs(document: Mapping[str, object]) -> StatementInputs:
+    """What a kept document was made from; raises InvalidInputError where it is damaged."""
+    try:
+        return _read_inputs(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"a damaged statement document: {error!r}") from error
+
+
+def _read_inputs(document: Mapping[str, object]) -> StatementInputs:
+    if document["format"] != FORMAT:
+        raise InvalidInputError(f"a statement document of format {document['format']!r}")
+    tariff, meters = _table(document["tariff"]), _rows(document["readings"])
+    return StatementInputs(
+        day=date.fromisoformat(_text(document["day"])),
+        opened_at=_instant(document["starts_at"]),
+        closed_at=_instant(document["ends_at"]),
+        block_start_wh=_integer(document["block_start_wh"]),
+        gap_s=_integer(document["gap_s"]),
+        tariff_code=_text(tariff["code"]),
+        tariff_valid_from=date.fromisoformat(_text(tariff["valid_from"])),
+        readings_by_meter={_integer(meter["meter_id"]): _read_span(meter) for meter in meters},
+    )
+
+
+def _read_span(meter: Mapping[str, object]) -> tuple[datetime, datetime] | None:
+    if meter["first_read_at"] is None:
+        return None
+    return _instant(meter["first_read_at"]), _instant(meter["last_read_at"])
+
+
+def _instant(value: object) -> datetime:
+    at = datetime.fromisoformat(_text(value))
+    if at.utcoffset() is None:
+        raise ValueError(f"no offset in {value!r}")
+    return at
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"not a text: {value!r}")
+    return value
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"not an integer: {value!r}")
+    return value
+
+
+def _table(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"not a table: {value!r}")
+    return value
+
+
+def _rows(value: object) -> list[Mapping[str, object]]:
+    if not isinstance(value, list):
+        raise TypeError(f"not a list: {value!r}")
+    return [_table(row) for row in value]
