@@ -1,0 +1,309 @@
+"""Keeping what meters said: append-only, judged once, marked for settlement.
+
+Gather the neighbours of each reading, let core judge, write once. A reading that no rule trusts
+is kept apart with its reason and charges nothing.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.core.settlement.interval import TrustedReading
+from server.core.settlement.quarantine import MeterLimits, Verdict, judge
+from server.models.database import Connection, Row, rows, to_json, transaction
+
+READINGS_MAX = 50_000  # a batch; a month of one mall's history comes in several
+
+_months_made: set[tuple[str, int, int]] = set()
+
+# Locked in the order of their ids, so that two batches never wait on each other in a ring.
+METERS = """
+SELECT meter.id, meter.site_id, meter.shop_id, meter.max_power_w, meter.rollover_wh,
+       lease.epoch, status.read_at, status.register_wh
+FROM meter_status status JOIN meter ON meter.id = status.meter_id
+JOIN gateway_lease lease ON lease.gateway_id = meter.gateway_id
+WHERE meter.id = ANY($1::bigint[]) ORDER BY meter.id FOR NO KEY UPDATE OF status
+"""
+
+# What lies around the batch: a day is enough for the neighbours in all but the longest outages,
+# and the lateral joins find the nearest reading on each side however far it is.
+AROUND = """
+SELECT wanted.meter_id, near.read_at, near.register_wh, near.verdict
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
+    AS wanted (site_id, meter_id, first_at, last_at)
+CROSS JOIN LATERAL (
+    (SELECT read_at, register_wh, verdict FROM reading
+     WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
+       AND read_at < wanted.first_at AND verdict = 'trusted'
+     ORDER BY read_at DESC LIMIT 2)
+    UNION ALL
+    (SELECT read_at, register_wh, verdict FROM reading
+     WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
+       AND read_at < wanted.first_at AND verdict = 'quarantined'
+     ORDER BY read_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT read_at, register_wh, verdict FROM reading
+     WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
+       AND read_at BETWEEN wanted.first_at AND wanted.last_at)
+    UNION ALL
+    (SELECT read_at, register_wh, verdict FROM reading
+     WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
+       AND read_at > wanted.last_at AND verdict = 'trusted'
+     ORDER BY read_at LIMIT 1)
+) AS near
+"""
+
+KEEP = """
+INSERT INTO reading (site_id, meter_id, read_at, register_wh, verdict, reason, epoch, kept_at)
+SELECT * , $8::timestamptz FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[],
+    $4::bigint[], $5::text[], $6::text[], $7::bigint[])
+ON CONFLICT (site_id, meter_id, read_at) DO NOTHING
+"""
+
+OUTVOTE = """
+UPDATE reading SET verdict = change.verdict, reason = change.reason
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[])
+    AS change (site_id, meter_id, read_at, verdict, reason)
+WHERE reading.site_id = change.site_id AND reading.meter_id = change.meter_id
+  AND reading.read_at = change.read_at
+"""
+
+STATUS = """
+UPDATE meter_status SET read_at = newest.read_at, register_wh = newest.register_wh,
+    points = newest.points::jsonb, tried_at = greatest(tried_at, newest.read_at), finding = NULL
+FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[])
+    AS newest (meter_id, read_at, register_wh, points)
+WHERE meter_status.meter_id = newest.meter_id
+"""
+
+# The shop's tenancies that a reading may touch: those still open at it, or opened after it.
+DUE = """
+INSERT INTO settlement_due (tenancy_id, first_day)
+SELECT tenancy.id,
+       min((touched.read_at AT TIME ZONE site.timezone)::date)
+FROM unnest($1::bigint[], $2::timestamptz[]) AS touched (shop_id, read_at)
+JOIN tenancy ON tenancy.shop_id = touched.shop_id
+    AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= touched.read_at)
+JOIN site ON site.id = tenancy.site_id
+GROUP BY tenancy.id ORDER BY tenancy.id
+ON CONFLICT (tenancy_id) DO UPDATE
+    SET first_day = least(settlement_due.first_day, excluded.first_day)
+"""
+
+FINDING = """
+UPDATE meter_status SET tried_at = $2, finding = $3 WHERE meter_id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewReading:
+    """One reading as a collector made it; `epoch` is its lease's; points are for showing."""
+
+    meter_id: int
+    read_at: datetime
+    register_wh: int
+    epoch: int
+    points: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepReport:
+    """How a batch ended, reading by reading; `stale` came from a collector that lost its lease."""
+
+    kept: int
+    repeated: int
+    quarantined: int
+    stale: int
+
+
+@dataclass(slots=True)
+class _Judged:
+    """One meter's part of a batch, judged in the order of time."""
+
+    meter: Row
+    new: list[tuple[NewReading, Verdict]]
+    outvoted: list[tuple[datetime, str, str | None]]
+    repeated: int
+
+
+async def keep(readings: Sequence[NewReading], now: datetime) -> KeepReport:
+    """Judge and keep a batch; the same reading again is nothing."""
+    if len(readings) > READINGS_MAX:
+        raise ValueError(f"more than {READINGS_MAX} readings in one batch")
+    await ensure_months("reading", {reading.read_at for reading in readings})
+    async with transaction() as connection:
+        return await keep_within(connection, readings, now)
+
+
+async def keep_within(
+    connection: Connection, readings: Sequence[NewReading], now: datetime
+) -> KeepReport:
+    """As `keep`, inside the caller's transaction (the months' partitions must exist)."""
+    by_meter: dict[int, list[NewReading]] = {}
+    for reading in readings:
+        by_meter.setdefault(reading.meter_id, []).append(reading)
+    meters = await rows(connection, METERS, sorted(by_meter))
+    stale = len(readings)
+    fresh: dict[int, list[NewReading]] = {}
+    for meter in meters:
+        mine = [one for one in by_meter[meter["id"]] if one.epoch == meter["epoch"]]
+        stale -= len(mine)
+        if mine:
+            fresh[meter["id"]] = sorted(mine, key=lambda one: one.read_at)
+    around = await _gather_around(connection, meters, fresh)
+    judged = [
+        _judge_meter(meter, fresh[meter["id"]], around.get(meter["id"], []), now)
+        for meter in meters
+        if meter["id"] in fresh
+    ]
+    await _apply(connection, judged, now)
+    verdicts = [verdict for part in judged for _, verdict in part.new]
+    return KeepReport(
+        kept=len(verdicts),
+        repeated=sum(part.repeated for part in judged),
+        quarantined=sum(not verdict.trusted for verdict in verdicts),
+        stale=stale,
+    )
+
+
+async def _gather_around(
+    connection: Connection, meters: Sequence[Row], fresh: Mapping[int, Sequence[NewReading]]
+) -> dict[int, list[Row]]:
+    wanted = [meter for meter in meters if meter["id"] in fresh]
+    found = await rows(
+        connection,
+        AROUND,
+        [meter["site_id"] for meter in wanted],
+        [meter["id"] for meter in wanted],
+        [fresh[meter["id"]][0].read_at for meter in wanted],
+        [fresh[meter["id"]][-1].read_at for meter in wanted],
+    )
+    around: dict[int, list[Row]] = {}
+    for near in found:
+        around.setdefault(near["meter_id"], []).append(near)
+    return around
+
+
+def _judge_meter(
+    meter: Row, readings: Sequence[NewReading], around: Sequence[Row], now: datetime
+) -> _Judged:
+    """Judge one meter's readings, ascending, each between the trusted ones next to it."""
+    limits = MeterLimits(max_power_w=meter["max_power_w"], rollover_wh=meter["rollover_wh"])
+    known = {near["read_at"] for near in around}
+    old = sorted(around, key=lambda near: near["read_at"])
+    trusted = [_trusted(near) for near in old if near["verdict"] == "trusted"]
+    apart = [_trusted(near) for near in old if near["verdict"] != "trusted"]
+    judged = _Judged(meter, [], [], 0)
+    for reading in readings:
+        if reading.read_at in known:
+            judged.repeated += 1
+            continue
+        known.add(reading.read_at)
+        candidate = TrustedReading(reading.read_at, reading.register_wh)
+        place = bisect_left(trusted, candidate)
+        before = trusted[place - 1] if place else None
+        after = trusted[place] if place < len(trusted) else None
+        held = bisect_left(apart, candidate)
+        witness = apart[held - 1] if held else None
+        verdict = judge(
+            before,
+            candidate,
+            after,
+            limits,
+            now,
+            witness=witness,
+            before_is_alone=len(trusted) == 1,
+        )
+        if verdict.outvotes_before and before is not None and witness is not None:
+            trusted = [witness]
+            apart = [one for one in apart if one != witness]
+            judged.outvoted += [
+                (before.read_at, "quarantined", "outvoted"),
+                (witness.read_at, "trusted", None),
+            ]
+        insort(trusted if verdict.trusted else apart, candidate)
+        judged.new.append((reading, verdict))
+    return judged
+
+
+def _trusted(near: Row) -> TrustedReading:
+    return TrustedReading(near["read_at"], near["register_wh"])
+
+
+async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetime) -> None:
+    new = [(part.meter, reading, verdict) for part in judged for reading, verdict in part.new]
+    if not new:
+        return
+    await rows(
+        connection,
+        KEEP,
+        [meter["site_id"] for meter, _, _ in new],
+        [meter["id"] for meter, _, _ in new],
+        [reading.read_at for _, reading, _ in new],
+        [reading.register_wh for _, reading, _ in new],
+        ["trusted" if verdict.trusted else "quarantined" for _, _, verdict in new],
+        [verdict.reason.value if verdict.reason else None for _, _, verdict in new],
+        [reading.epoch for _, reading, _ in new],
+        now,
+    )
+    await _outvote(connection, judged)
+    await _update_status(connection, judged)
+    touched = [
+        (meter["shop_id"], reading.read_at)
+        for meter, reading, verdict in new
+        if verdict.trusted and meter["shop_id"] is not None
+    ]
+    if touched:
+        await rows(connection, DUE, [shop for shop, _ in touched], [at for _, at in touched])
+
+
+async def _outvote(connection: Connection, judged: Sequence[_Judged]) -> None:
+    changes = [(part.meter, *change) for part in judged for change in part.outvoted]
+    if changes:
+        await rows(
+            connection,
+            OUTVOTE,
+            [meter["site_id"] for meter, *_ in changes],
+            [meter["id"] for meter, *_ in changes],
+            [at for _, at, _, _ in changes],
+            [verdict for *_, verdict, _ in changes],
+            [reason for *_, reason in changes],
+        )
+
+
+async def _update_status(connection: Connection, judged: Sequence[_Judged]) -> None:
+    newest = []
+    for part in judged:
+        good = [reading for reading, verdict in part.new if verdict.trusted]
+        last = good[-1] if good else None
+        if last and (part.meter["read_at"] is None or last.read_at > part.meter["read_at"]):
+            newest.append(last)
+    if newest:
+        await rows(
+            connection,
+            STATUS,
+            [reading.meter_id for reading in newest],
+            [reading.read_at for reading in newest],
+            [reading.register_wh for reading in newest],
+            [to_json(reading.points or {}) for reading in newest],
+        )
+
+
+async def record_finding(
+    connection: Connection, meter_id: int, finding: str, now: datetime
+) -> None:
+    """What is wrong with a meter that did not answer as it should, in plain words."""
+    await rows(connection, FINDING, meter_id, now, finding[:200])
+
+
+async def ensure_months(parent: str, instants: set[datetime]) -> None:
+    """Make the partitions that these instants fall into, once a process."""
+    months = {(parent, at.year, at.month) for at in instants} - _months_made
+    if not months:
+        return
+    async with transaction() as connection:
+        for _, year, month in sorted(months):
+            first = datetime(year, month, 1).date()  # noqa: DTZ001  a month has no timezone
+            await rows(connection, "SELECT ensure_month_partition($1, $2)", parent, first)
+    _months_made.update(months)

@@ -1,0 +1,112 @@
+"""A site's rules as frozen values: tariffs, policies, timezone, public holidays.
+
+Kept for two seconds a process, so that an import is seen everywhere within five (contract).
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from zoneinfo import ZoneInfo
+
+import msgspec
+from chinese_calendar import constants as chinese_calendar
+
+from server.core.calendar import HolidayCalendar
+from server.core.supply.policy import SupplyPolicy, parse_supply_policy
+from server.core.tariff.parse import parse_tariff
+from server.core.tariff.versions import TariffVersion
+from server.models.database import Connection, from_json, row, rows
+
+KEPT_S = 2.0
+GAP_S_MIN = 3_600  # below an hour between two readings nothing is called a gap
+GAP_POLLS = 3  # nor below three missed polls
+
+SITE = """
+SELECT id, code, name, timezone, poll_seconds, close_after_days, weixin_templates
+FROM site WHERE id = $1
+"""
+TARIFFS = "SELECT code, definition FROM tariff_version WHERE site_id = $1 ORDER BY code, valid_from"
+POLICIES = "SELECT code, rules FROM supply_policy WHERE site_id = $1"
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A WeChat subscribe message: its id, and which fact fills which field."""
+
+    id: str
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """All of a site that decisions need; tariffs by code, each ascending by `valid_from`."""
+
+    site_id: int
+    code: str
+    name: str
+    zone: ZoneInfo
+    poll_seconds: int
+    close_after_days: int
+    gap_s: int
+    tariffs: Mapping[str, tuple[TariffVersion, ...]]
+    policies: Mapping[str, SupplyPolicy]
+    templates: Mapping[str, Template]
+    calendar: HolidayCalendar
+
+
+_kept: dict[int, tuple[float, SiteRules]] = {}
+
+
+@cache
+def chinese_holidays() -> HolidayCalendar:
+    """China's public holidays and moved workdays as chinesecalendar knows them."""
+    holidays, workdays = chinese_calendar.holidays, chinese_calendar.workdays
+    return HolidayCalendar(
+        holidays=frozenset(holidays),
+        moved_workdays=frozenset(workdays),
+        first_year=min(holidays).year,
+        last_year=max(holidays).year,
+    )
+
+
+async def site_rules(connection: Connection, site_id: int) -> SiteRules:
+    """The rules of a site, at most two seconds old."""
+    kept = _kept.get(site_id)
+    if kept is not None and time.monotonic() - kept[0] < KEPT_S:
+        return kept[1]
+    rules = await load_site_rules(connection, site_id)
+    _kept[site_id] = (time.monotonic(), rules)
+    return rules
+
+
+def forget_site_rules() -> None:
+    """Read the rules anew at the next use (after an import in this process)."""
+    _kept.clear()
+
+
+async def load_site_rules(connection: Connection, site_id: int) -> SiteRules:
+    """The rules of a site as they are in the database now."""
+    site = await row(connection, SITE, site_id)
+    if site is None:
+        raise LookupError(f"site {site_id}")
+    tariffs: dict[str, list[TariffVersion]] = {}
+    for found in await rows(connection, TARIFFS, site_id):
+        version = parse_tariff(from_json(found["definition"]))
+        tariffs.setdefault(found["code"], []).append(version)
+    policies = {
+        found["code"]: parse_supply_policy(from_json(found["rules"]))
+        for found in await rows(connection, POLICIES, site_id)
+    }
+    return SiteRules(
+        site_id=site_id,
+        code=site["code"],
+        name=site["name"],
+        zone=ZoneInfo(site["timezone"]),
+        poll_seconds=site["poll_seconds"],
+        close_after_days=site["close_after_days"],
+        gap_s=max(GAP_S_MIN, GAP_POLLS * site["poll_seconds"]),
+        tariffs={code: tuple(versions) for code, versions in tariffs.items()},
+        policies=policies,
+        templates=msgspec.convert(from_json(site["weixin_templates"]), dict[str, Template]),
+        calendar=chinese_holidays(),
+    )
