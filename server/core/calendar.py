@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from reprlib import repr as short_repr
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -68,15 +69,17 @@ def parse_span(text: str, *, may_wrap: bool) -> MinuteSpan:
     """The minutes of a span such as "08:00-24:00"; raises InvalidInputError."""
     match = _SPAN.fullmatch(text)
     if match is None:
-        raise InvalidInputError(f"not a span such as 08:00-24:00: {text!r}")
+        raise InvalidInputError(f"not a span such as 08:00-24:00: {short_repr(text)}")
     start_hour, start_minute, end_hour, end_minute = (int(part) for part in match.groups())
     start, end = start_hour * 60 + start_minute, end_hour * 60 + end_minute
     if max(start_minute, end_minute) > 59 or start >= MINUTES_PER_DAY or end > MINUTES_PER_DAY:
-        raise InvalidInputError(f"no such time of day: {text!r}")
+        raise InvalidInputError(f"no such time of day: {short_repr(text)}")
     if start == end:
-        raise InvalidInputError(f"ends where it starts (the whole day is 00:00-24:00): {text!r}")
+        raise InvalidInputError(
+            f"ends where it starts (the whole day is 00:00-24:00): {short_repr(text)}"
+        )
     if start > end and not may_wrap:
-        raise InvalidInputError(f"ends before it starts: {text!r}")
+        raise InvalidInputError(f"ends before it starts: {short_repr(text)}")
     return MinuteSpan(start, end)
 
 
