@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,13 @@ class OrderBook:
         return next((order for order in newest_first if order.out_trade_no == out_trade_no), None)
 
     def unnotified(self, platform: Platform) -> list[Order]:
-        """Paid orders whose notice the merchant has not taken yet."""
-        return [
+        """Paid orders whose notice the merchant has not taken yet; no more than can be sent."""
+        found = (
             order
             for order in self.all(platform)
             if order.state is OrderState.PAID and order.notified_at is None
-        ]
+        )
+        return list(islice(found, DELIVERIES_MAX // len(Platform)))
 
     async def put(self, order: Order) -> None:
         """Keep an order, new or changed: at once in memory, and on return in the file."""

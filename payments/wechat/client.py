@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from payments.contract import (
+    MerchantConfigError,
     Method,
     Notice,
     NoticeAnswer,
@@ -117,6 +119,9 @@ class WeChatPlatform:
 
 def build(config: WeChatMerchant, base_url: str = API_URL) -> WeChatPlatform:
     """The platform for one merchant; no network yet. Build once, keep, `aclose` at the end."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise MerchantConfigError("the WeChat Pay URL must be http(s) without a query")
     return WeChatPlatform(config, base_url)
 
 

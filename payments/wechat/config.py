@@ -43,8 +43,9 @@ class WeChatMerchant:
         for setting, form in _IDS.items():
             if form.fullmatch(getattr(self, setting)) is None:
                 _refuse(setting, "is not of the form that WeChat Pay gives")
-        private_key(self.private_key_pem)
-        public_key(self.platform_public_key_pem)
+        ours = private_key(self.private_key_pem).public_key()
+        if ours == public_key(self.platform_public_key_pem):
+            _refuse("platform_public_key", "is the merchant's own; the platform's is needed")
 
 
 def load(
@@ -60,7 +61,7 @@ def load(
     """A merchant from the settings of a site file; raises MerchantConfigError naming one."""
     apiv3_key = _read("apiv3_key_file", apiv3_key_file).strip()
     if _IDS["apiv3_key"].fullmatch(apiv3_key) is None:
-        _refuse("apiv3_key_file", "does not hold an APIv3 key (32 characters)")
+        _refuse("apiv3_key_file", "holds no APIv3 key (32 characters)")
     private = _read("private_key_file", private_key_file)
     private_key(private, "private_key_file")
     public = _read("platform_public_key_file", platform_public_key_file)
@@ -124,4 +125,5 @@ def _read(setting: str, path: Path) -> str:
 
 
 def _refuse(setting: str, problem: str) -> Never:
-    raise MerchantConfigError(f"{setting} {problem}", code=setting) from None
+    name = f"merchant.wechat.{setting}"
+    raise MerchantConfigError(f"{name}: {problem}", code=name) from None

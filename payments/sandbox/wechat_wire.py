@@ -1,0 +1,183 @@
+"""WeChat Pay v3's wire format, the platform's side: prove requests, sign answers, encrypt notices.
+
+Rules: pay.weixin.qq.com/doc/v3/merchant/4012365342 (request signature), .../4012070368 (notice),
+wiki/doc/apiv3/apis/chapter3_2_5.shtml (delivery schedule). Nothing here knows HTTP or a clock.
+"""
+
+import json
+import re
+import secrets
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from payments.sandbox.keys import SandboxKeys
+from payments.sandbox.state import Order, OrderState, Posting
+
+SCHEME = "WECHATPAY2-SHA256-RSA2048"
+CHINA = timezone(timedelta(hours=8))
+REQUEST_WINDOW_S = 300
+
+# The real pauses (15 s, 15 s, 30 s, 3 min ... 6 h) through 30, none over a minute.
+DELIVERY_DELAYS_S = (0.0, 0.5, 0.5, 1.0, 6.0, 20.0, 40.0, *(60.0,) * 9)
+
+_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"', re.ASCII)
+_STATE_TEXTS = {"SUCCESS": "支付成功", "NOTPAY": "订单未支付", "CLOSED": "订单已关闭"}
+
+
+class RefusalError(Exception):
+    """An answer in WeChat Pay's own form: status, code, message."""
+
+    def __init__(
+        self, status: int, code: str, message: str, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"code": code, "message": message} | ({"detail": detail} if detail else {})
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What a merchant's signature covers; `target` is path and query exactly as sent."""
+
+    method: str
+    target: str
+    body: str
+    authorization: str
+
+
+def prove_request(request: SignedRequest, keys: SandboxKeys, now: datetime) -> None:
+    """Raise RefusalError unless the merchant signed this request within the window."""
+    scheme, _, parameters_text = request.authorization.partition(" ")
+    parameters = dict(_PARAMETER.findall(parameters_text))
+    needed = {"mchid", "nonce_str", "signature", "timestamp", "serial_no"}
+    if scheme != SCHEME or set(parameters) != needed:
+        raise _sign_error("Http头Authorization值格式错误，请参考《微信支付商户REST API签名规则》")
+    if parameters["mchid"] != keys.mchid:
+        raise _sign_error("商户号不存在")
+    if parameters["serial_no"].upper() != keys.cert_serial:
+        raise _sign_error("商户证书序列号有误。请使用签名私钥匹配的证书序列号")
+    timestamp = parameters["timestamp"]
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise _sign_error("Http头Authorization中的timestamp格式错误")
+    if abs(now.timestamp() - int(timestamp)) > REQUEST_WINDOW_S:
+        raise _sign_error("Http头Authorization中的timestamp与发起请求的时间不得超过5分钟")
+    lines = (request.method, request.target, timestamp, parameters["nonce_str"], request.body)
+    message = "".join(f"{line}\n" for line in lines).encode()
+    try:
+        signature = b64decode(parameters["signature"], validate=True)
+        keys.wechat_merchant.public_key().verify(signature, message, PKCS1v15(), SHA256())
+    except (ValueError, InvalidSignature):
+        raise _sign_error("错误的签名，验签失败") from None
+
+
+def signature_headers(body: bytes, keys: SandboxKeys, now: datetime) -> dict[str, str]:
+    """The headers that prove `body` to the merchant."""
+    timestamp, nonce = str(int(now.timestamp())), secrets.token_hex(16)
+    message = f"{timestamp}\n{nonce}\n".encode() + body + b"\n"
+    signature = keys.wechat_platform.sign(message, PKCS1v15(), SHA256())
+    return {
+        "Wechatpay-Nonce": nonce,
+        "Wechatpay-Serial": keys.platform_public_key_id,
+        "Wechatpay-Signature": b64encode(signature).decode(),
+        "Wechatpay-Signature-Type": SCHEME,
+        "Wechatpay-Timestamp": timestamp,
+    }
+
+
+def json_bytes(value: object) -> bytes:
+    """JSON as it goes over the wire."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def new_prepay_id(now: datetime) -> str:
+    """A prepay_id in the real one's form: wx, the Chinese time, 22 characters."""
+    return f"wx{now.astimezone(CHINA):%Y%m%d%H%M%S}{secrets.token_hex(11)}"
+
+
+def new_transaction_id(now: datetime) -> str:
+    """A transaction id in the real one's form: 28 digits, starting 42000."""
+    day = f"{now.astimezone(CHINA):%Y%m%d}"
+    return f"4200000{secrets.randbelow(1000):03d}{day}{secrets.randbelow(10**10):010d}"
+
+
+def is_expired(order: Order, now: datetime) -> bool:
+    """Whether its time_expire has passed unpaid: WeChat Pay then calls it CLOSED."""
+    expire = order.payload.get("time_expire")
+    return (
+        order.state is OrderState.WAITING
+        and isinstance(expire, str)
+        and now >= datetime.fromisoformat(expire)
+    )
+
+
+def transaction(order: Order, now: datetime) -> dict[str, Any]:
+    """The order as query and notice show it."""
+    state = "NOTPAY"
+    if order.state is OrderState.CLOSED or is_expired(order, now):
+        state = "CLOSED"
+    elif order.state is OrderState.PAID:
+        state = "SUCCESS"
+    shown: dict[str, Any] = {
+        "mchid": order.merchant_id,
+        "appid": order.payload["appid"],
+        "out_trade_no": order.out_trade_no,
+        "trade_state": state,
+        "trade_state_desc": _STATE_TEXTS[state],
+        "attach": order.payload.get("attach", ""),
+        "amount": {"total": order.amount_fen, "currency": "CNY"},
+        "payer": {},
+        "promotion_detail": [],
+    }
+    if order.state is OrderState.PAID and order.paid_at is not None:
+        shown |= {
+            "transaction_id": order.transaction_id,
+            "trade_type": order.payload["trade_type"],
+            "bank_type": "OTHERS",
+            "success_time": order.paid_at.astimezone(CHINA).isoformat(timespec="seconds"),
+            "payer": {"openid": order.payload.get("openid") or "oSandbox00000000000000000001"},
+        }
+        shown["amount"] |= {"payer_total": order.amount_fen, "payer_currency": "CNY"}
+    return shown
+
+
+def payment_notice(order: Order, notice_id: str, keys: SandboxKeys, now: datetime) -> Posting:
+    """The encrypted and signed callback that says an order was paid."""
+    nonce = secrets.token_hex(6)
+    ciphertext = AESGCM(keys.apiv3_key.encode()).encrypt(
+        nonce.encode(), json_bytes(transaction(order, now)), b"transaction"
+    )
+    paid_at = order.paid_at or now
+    body = json_bytes(
+        {
+            "id": notice_id,
+            "create_time": paid_at.astimezone(CHINA).isoformat(timespec="seconds"),
+            "resource_type": "encrypt-resource",
+            "event_type": "TRANSACTION.SUCCESS",
+            "summary": "支付成功",
+            "resource": {
+                "original_type": "transaction",
+                "algorithm": "AEAD_AES_256_GCM",
+                "ciphertext": b64encode(ciphertext).decode(),
+                "associated_data": "transaction",
+                "nonce": nonce,
+            },
+        }
+    )
+    headers = signature_headers(body, keys, now) | {
+        "Content-Type": "application/json",
+        "Accept": "*/*",
+        "User-Agent": "Mozilla/4.0",
+    }
+    return Posting(url=order.notify_url, headers=headers, body=body)
+
+
+def _sign_error(message: str) -> RefusalError:
+    return RefusalError(401, "SIGN_ERROR", message)
