@@ -123,6 +123,7 @@ class _Judged:
 
     meter: Row
     new: list[tuple[NewReading, Verdict]]
+    touches_from: list[datetime]
     outvoted: list[tuple[datetime, str, str | None]]
     repeated: int
 
@@ -194,7 +195,7 @@ def _judge_meter(
     old = sorted(around, key=lambda near: near["read_at"])
     trusted = [_trusted(near) for near in old if near["verdict"] == "trusted"]
     apart = [_trusted(near) for near in old if near["verdict"] != "trusted"]
-    judged = _Judged(meter, [], [], 0)
+    judged = _Judged(meter, [], [], [], 0)
     for reading in readings:
         if reading.read_at in known:
             judged.repeated += 1
@@ -224,6 +225,8 @@ def _judge_meter(
             ]
         insort(trusted if verdict.trusted else apart, candidate)
         judged.new.append((reading, verdict))
+        if verdict.trusted:  # energy is spread over the time since the reading before
+            judged.touches_from.append(before.read_at if before else candidate.read_at)
     return judged
 
 
@@ -250,9 +253,9 @@ async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetim
     await _outvote(connection, judged)
     await _update_status(connection, judged)
     touched = [
-        (meter["shop_id"], reading.read_at)
-        for meter, reading, verdict in new
-        if verdict.trusted and meter["shop_id"] is not None
+        (part.meter["shop_id"], min(part.touches_from))
+        for part in judged
+        if part.touches_from and part.meter["shop_id"] is not None
     ]
     if touched:
         await rows(connection, DUE, [shop for shop, _ in touched], [at for _, at in touched])
