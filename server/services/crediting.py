@@ -1,0 +1,203 @@
+"""From a paid trade to the wallet: once a merchant and transaction id, by rule or as a case.
+
+The same function whether a notice, a query or a reconciliation brought the trade (decision 9).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from payments.contract import Platform, Trade, TradeStatus
+from server.core.ledger.accounts import AccountKind, AccountRef
+from server.core.ledger.flows import payment_to_suspense, top_up_settled
+from server.models.database import Connection, Row, row, rows, to_json, transaction
+from server.services.journal import post
+from server.services.supply import decide_within
+
+ORDER = """
+SELECT payment_order.id, payment_order.site_id, payment_order.merchant_id, top_up.tenancy_id
+FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
+WHERE payment_order.platform = $1 AND payment_order.out_trade_no = $2
+"""
+LOCK = """
+SELECT top_up.id, top_up.no, top_up.tenancy_id, top_up.wallet, top_up.amount_fen,
+       top_up.status, top_up.credited_at, tenancy.closed_at AS tenancy_closed_at
+FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
+JOIN tenancy ON tenancy.id = top_up.tenancy_id
+WHERE payment_order.id = $1 FOR UPDATE OF top_up
+"""
+SEEN = """
+SELECT id FROM payment_credit WHERE platform = $1 AND merchant_id = $2 AND transaction_id = $3
+"""
+CREDIT = """
+INSERT INTO payment_credit (platform, merchant_id, transaction_id, order_id, amount_fen, paid_at,
+                            ledger_transaction_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+PAID = """
+UPDATE top_up SET status = 'paid', paid_at = $2, credited_at = $3 WHERE id = $1
+"""
+ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
+CASE = """
+INSERT INTO payment_case (site_id, kind, subject, facts, opened_at)
+VALUES ($1, $2, $3, $4::jsonb, $5) ON CONFLICT (site_id, kind, subject) DO NOTHING
+"""
+
+
+class Outcome(StrEnum):
+    """What became of a trade, in the order in which the rules are tried."""
+
+    NOT_PAID = "not_paid"
+    REPEATED = "repeated"
+    UNKNOWN_ORDER = "unknown_order"
+    OTHER_AMOUNT = "other_amount"
+    SECOND_PAYMENT = "second_payment"
+    AFTER_MOVE_OUT = "after_move_out"
+    CREDITED = "credited"
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """The outcome, and whose pages and gateways should hear of it."""
+
+    outcome: Outcome
+    tenancy_id: int | None = None
+
+
+async def credit(site_id: int, platform: Platform, trade: Trade, now: datetime) -> Credited:
+    """Credit a trade once, or put its money in suspense with a case that names why."""
+    if trade.status is not TradeStatus.PAID or not trade.transaction_id or not trade.paid_fen:
+        return Credited(Outcome.NOT_PAID)
+    async with transaction() as connection:
+        order = await row(connection, ORDER, platform.value, trade.out_trade_no)
+        if order is not None:  # the tenancy's lock comes before the top-up's (docs/locks.md)
+            await rows(
+                connection,
+                "SELECT id FROM tenancy WHERE id = $1 FOR NO KEY UPDATE",
+                order["tenancy_id"],
+            )
+        top_up = await row(connection, LOCK, order["id"]) if order else None
+        seen = await row(connection, SEEN, platform.value, trade.merchant_id, trade.transaction_id)
+        outcome = _judge(site_id, trade, order, top_up, repeated=seen is not None)
+        if outcome is Outcome.REPEATED:
+            return Credited(outcome, top_up["tenancy_id"] if top_up else None)
+        if outcome is Outcome.CREDITED and top_up is not None and order is not None:
+            await _credit_wallet(connection, site_id, platform, trade, order, top_up, now)
+            await decide_within(connection, [top_up["tenancy_id"]], now)
+            return Credited(outcome, top_up["tenancy_id"])
+        await _suspend(connection, site_id, platform, trade, order, outcome, now)
+        return Credited(outcome, top_up["tenancy_id"] if top_up else None)
+
+
+def _judge(
+    site_id: int, trade: Trade, order: Row | None, top_up: Row | None, *, repeated: bool
+) -> Outcome:
+    if repeated:
+        return Outcome.REPEATED
+    if order is None or top_up is None or order["site_id"] != site_id:
+        return Outcome.UNKNOWN_ORDER
+    if trade.paid_fen != top_up["amount_fen"]:
+        return Outcome.OTHER_AMOUNT
+    if top_up["credited_at"] is not None:
+        return Outcome.SECOND_PAYMENT
+    if top_up["tenancy_closed_at"] is not None:
+        return Outcome.AFTER_MOVE_OUT
+    return Outcome.CREDITED
+
+
+async def _credit_wallet(
+    connection: Connection,
+    site_id: int,
+    platform: Platform,
+    trade: Trade,
+    order: Row,
+    top_up: Row,
+    now: datetime,
+) -> None:
+    wallet = AccountRef(AccountKind(top_up["wallet"]), top_up["tenancy_id"])
+    posted = await post(
+        connection,
+        site_id,
+        top_up_settled(platform.value, wallet, top_up["amount_fen"], _details(trade, top_up)),
+        key=_key(platform, trade),
+        booked_at=trade.paid_at or now,
+    )
+    await _record(connection, platform, trade, order["id"], posted.transaction_id, now)
+    await rows(connection, PAID, top_up["id"], trade.paid_at or now, now)
+    await rows(connection, ORDER_PAID, order["id"])
+
+
+async def _suspend(
+    connection: Connection,
+    site_id: int,
+    platform: Platform,
+    trade: Trade,
+    order: Row | None,
+    outcome: Outcome,
+    now: datetime,
+) -> None:
+    """Money that came and belongs to nobody yet: in suspense, with a case for a manager."""
+    posted = await post(
+        connection,
+        site_id,
+        payment_to_suspense(platform.value, trade.paid_fen or 0, _details(trade, None)),
+        key=_key(platform, trade),
+        booked_at=trade.paid_at or now,
+    )
+    order_id = order["id"] if order is not None and order["site_id"] == site_id else None
+    await _record(connection, platform, trade, order_id, posted.transaction_id, now)
+    if order_id is not None:
+        await rows(connection, ORDER_PAID, order_id)
+    facts = {
+        "platform": platform.value,
+        "out_trade_no": trade.out_trade_no,
+        "transaction_id": trade.transaction_id,
+        "paid_fen": trade.paid_fen,
+    }
+    subject = f"{platform.value}:{trade.transaction_id}"
+    await open_case(connection, site_id, outcome.value, subject, facts, now)
+
+
+async def open_case(
+    connection: Connection,
+    site_id: int,
+    kind: str,
+    subject: str,
+    facts: dict[str, object],
+    now: datetime,
+) -> None:
+    """Show a payment to a manager, once a kind and subject."""
+    await rows(connection, CASE, site_id, kind, subject[:160], to_json(facts), now)
+
+
+async def _record(
+    connection: Connection,
+    platform: Platform,
+    trade: Trade,
+    order_id: int | None,
+    ledger_transaction_id: int,
+    now: datetime,
+) -> None:
+    await rows(
+        connection,
+        CREDIT,
+        platform.value,
+        trade.merchant_id,
+        trade.transaction_id,
+        order_id,
+        trade.paid_fen,
+        trade.paid_at or now,
+        ledger_transaction_id,
+    )
+
+
+def _key(platform: Platform, trade: Trade) -> str:
+    return f"payment:{platform.value}:{trade.merchant_id}:{trade.transaction_id}"
+
+
+def _details(trade: Trade, top_up: Row | None) -> dict[str, str | int]:
+    details: dict[str, str | int] = {
+        "out_trade_no": trade.out_trade_no[:64],
+        "transaction_id": trade.transaction_id or "",
+    }
+    return details | ({"top_up_no": top_up["no"]} if top_up else {})
