@@ -1,6 +1,7 @@
 """One merchant at Alipay: signed calls over httpx, verified answers."""
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import ip_address
@@ -26,14 +27,23 @@ from payments.contract import (
 )
 
 ANSWER_BYTES_MAX = 262_144
-CALL_TIMEOUT_S = 15  # of a whole call; a slow trickle ends too
-_TIMEOUT = httpx.Timeout(8.0, connect=3.0)
+ATTEMPTS_MAX = 3
+BACKOFF_S = 0.2  # doubled each time, with full jitter on top
+CALL_TIMEOUT_S = 8.0  # of a whole attempt; a slow trickle ends too
+_TIMEOUT = httpx.Timeout(CALL_TIMEOUT_S, connect=3.0)
 _LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=8)
 _BODY_FIELD = "biz_content"  # the official SDKs post it and put all else in the query
 
 
+_random = secrets.SystemRandom()
+
+
 class AlipayPlatform:
-    """The contract's PaymentPlatform for one Alipay app."""
+    """One app of one merchant at Alipay; see `payments.contract.PaymentPlatform`.
+
+    Every call may be repeated (same out_trade_no, same effect), so what is transient is tried up
+    to ATTEMPTS_MAX times.
+    """
 
     platform = Platform.ALIPAY
     methods: frozenset[Method] = orders.METHODS
@@ -124,7 +134,17 @@ class AlipayPlatform:
     async def _call(
         self, params: Mapping[str, str], out_trade_no: str, now: datetime
     ) -> Mapping[str, str]:
-        """One signed call; the verified answer with code 10000 that speaks of our trade."""
+        """One call; the verified answer with code 10000 that speaks of our trade."""
+        for attempt in range(ATTEMPTS_MAX - 1):
+            try:
+                return await self._call_once(params, out_trade_no, now)
+            except PlatformUnavailableError:
+                await asyncio.sleep(BACKOFF_S * 2**attempt * (1 + _random.random()))
+        return await self._call_once(params, out_trade_no, now)
+
+    async def _call_once(
+        self, params: Mapping[str, str], out_trade_no: str, now: datetime
+    ) -> Mapping[str, str]:
         method = params["method"]
         asked = self._signed(params, now)
         body = {_BODY_FIELD: asked.pop(_BODY_FIELD)}
@@ -150,9 +170,13 @@ class AlipayPlatform:
 
 def build(config: AlipayMerchant, gateway_url: str) -> AlipayPlatform:
     """A client for one merchant; raises MerchantConfigError. Keep it, and close it at the end."""
-    parts = urlsplit(gateway_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
-        raise MerchantConfigError("the Alipay gateway must be an http(s) URL without a query")
+    try:
+        parts = urlsplit(gateway_url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and not parts.query
+    except ValueError:
+        usable = False
+    if not usable:
+        raise MerchantConfigError("gateway_url is not an http(s) URL", code="gateway_url")
     return AlipayPlatform(config, gateway_url)
 
 

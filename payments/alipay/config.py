@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from payments.alipay import signing
-from payments.contract import MerchantConfigError
 
 ID_LENGTH_MAX = 32
 KEY_FILE_BYTES_MAX = 16_384
-PRIVATE_KEY_SETTING = "merchant.alipay.private_key_file"
-PUBLIC_KEY_SETTING = "merchant.alipay.alipay_public_key_file"
+PRIVATE_KEY_SETTING = "private_key_file"
+PUBLIC_KEY_SETTING = "alipay_public_key_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +26,21 @@ def load(
 ) -> AlipayMerchant:
     """Read the keys and prove that they can be used; MerchantConfigError names the setting."""
     merchant = AlipayMerchant(
-        app_id=_platform_id(app_id, "merchant.alipay.app_id"),
-        seller_id=_platform_id(seller_id, "merchant.alipay.seller_id"),
+        app_id=_platform_id(app_id, "app_id"),
+        seller_id=_platform_id(seller_id, "seller_id"),
         private_key_pem=_key_text(private_key_file, PRIVATE_KEY_SETTING),
         alipay_public_key_pem=_key_text(alipay_public_key_file, PUBLIC_KEY_SETTING),
     )
     private_key = signing.private_key(merchant.private_key_pem, PRIVATE_KEY_SETTING)
     public_key = signing.public_key(merchant.alipay_public_key_pem, PUBLIC_KEY_SETTING)
     if private_key.public_key().public_numbers() == public_key.public_numbers():
-        raise MerchantConfigError(
-            f"{PUBLIC_KEY_SETTING}: this is the app's own public key; Alipay's is needed"
-        )
+        signing.refuse(PUBLIC_KEY_SETTING, "is the app's own public key; Alipay's is needed")
     return merchant
 
 
 def _platform_id(value: str, setting: str) -> str:
     if not (value.isascii() and value.isdigit() and len(value) <= ID_LENGTH_MAX):
-        raise MerchantConfigError(f"{setting}: at most {ID_LENGTH_MAX} digits are needed")
+        signing.refuse(setting, f"is not made of 1 to {ID_LENGTH_MAX} digits")
     return value
 
 
@@ -53,10 +50,10 @@ def _key_text(path: Path, setting: str) -> str:
             content = file.read(KEY_FILE_BYTES_MAX + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise MerchantConfigError(f"{setting}: cannot be read ({reason})") from error
+        signing.refuse(setting, f"cannot be read: {reason}")
     if len(content) > KEY_FILE_BYTES_MAX:
-        raise MerchantConfigError(f"{setting}: larger than {KEY_FILE_BYTES_MAX} bytes")
+        signing.refuse(setting, "is too large for a key file")
     try:
-        return content.decode("ascii")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise MerchantConfigError(f"{setting}: not a text file with a key") from None
+        signing.refuse(setting, "is not a text file")

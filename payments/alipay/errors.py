@@ -34,4 +34,4 @@ def refusal(method: str, answer: Mapping[str, str]) -> PaymentError:
 
 def unproven(method: str, reason: str) -> PlatformUnavailableError:
     """An answer that proves nothing: nobody knows what the platform did, so ask again."""
-    return PlatformUnavailableError(f"{method}: {reason}", code="unproven_answer")
+    return PlatformUnavailableError(f"{method}: {reason}", code="BAD_ANSWER")

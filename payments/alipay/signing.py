@@ -7,7 +7,7 @@ Here the hash is fixed, and native code signs a hundred times faster.
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Never, TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -38,7 +38,7 @@ def private_key(text: str, setting: str) -> RSAPrivateKey:
         lambda der: load_der_private_key(der, password=None),
     )
     if not isinstance(key, RSAPrivateKey):
-        raise MerchantConfigError(f"{setting}: not an RSA private key")
+        refuse(setting, "is not an RSA private key")
     return _strong(key, setting)
 
 
@@ -46,7 +46,7 @@ def public_key(text: str, setting: str) -> RSAPublicKey:
     """An RSA public key: PEM or bare base64 as the console shows it."""
     key = _load(text, setting, load_pem_public_key, load_der_public_key)
     if not isinstance(key, RSAPublicKey):
-        raise MerchantConfigError(f"{setting}: not an RSA public key")
+        refuse(setting, "is not an RSA public key")
     return _strong(key, setting)
 
 
@@ -61,14 +61,18 @@ def _load(
             return from_pem(text.strip().encode("ascii"))
         return from_der(base64.b64decode("".join(text.split()), validate=True))
     except _UNUSABLE:
-        # No cause: a parser's message may quote the key.
-        raise MerchantConfigError(f"{setting}: not a key that can be read") from None
+        refuse(setting, "is not a key that can be read (unencrypted PEM or base64)")
 
 
 def _strong(key: K, setting: str) -> K:
     if key.key_size < KEY_BITS_MIN:
-        raise MerchantConfigError(f"{setting}: the key has fewer than {KEY_BITS_MIN} bits")
+        refuse(setting, f"is a key of fewer than {KEY_BITS_MIN} bits")
     return key
+
+
+def refuse(setting: str, problem: str) -> Never:
+    """Raise MerchantConfigError; no cause goes with it, for a parser's message may quote a key."""
+    raise MerchantConfigError(f"{setting} {problem}", code=setting) from None
 
 
 def canonical(params: Mapping[str, str], *, without: frozenset[str]) -> str:

@@ -4,7 +4,6 @@ As at the real gateway a trade exists only once its payer has opened it: until t
 close answers ACQ.TRADE_NOT_EXIST, and the code stays payable until `time_expire`.
 """
 
-import html
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,8 +14,7 @@ from urllib.parse import urlsplit
 
 from sanic import Blueprint, Request, Sanic
 from sanic import json as json_answer
-from sanic.response import HTTPResponse, redirect
-from sanic.response import html as html_answer
+from sanic.response import HTTPResponse, redirect, text
 
 from payments.contract import Platform
 from payments.sandbox.alipay_wire import (
@@ -28,6 +26,7 @@ from payments.sandbox.alipay_wire import (
     shanghai,
     yuan,
 )
+from payments.sandbox.pages import PaymentView, render_missing, render_payment
 from payments.sandbox.state import (
     Delivery,
     Order,
@@ -190,7 +189,7 @@ class _Gateway:
             self._trades.wire.verify(params)
             order = await self._trades.order(params)
         except Refusal as refusal:
-            return html_answer(_page(refusal.sub_code, "无法付款", refusal.sub_msg), 400)
+            return text(f"{refusal.sub_code}: {refusal.sub_msg}", status=400)
         return redirect(f"/pay/alipay/{order.out_trade_no}")
 
     async def _precreate(self, params: Mapping[str, str]) -> dict[str, str]:
@@ -233,26 +232,39 @@ class _Payer:
     def __init__(self, trades: _Trades) -> None:
         self._trades = trades
 
-    async def show(self, _request: Request, out_trade_no: str) -> HTTPResponse:
-        """What is to be paid, with a button."""
+    async def show(self, request: Request, out_trade_no: str) -> HTTPResponse:
+        """What is to be paid, with a button; once paid, the way back to the merchant."""
+        language = request.headers.get("accept-language", "")
         order = self._trades.find(out_trade_no)
         if order is None:
-            return html_answer(_page("", "没有这笔交易", out_trade_no), 404)
+            return render_missing(language, Platform.ALIPAY)
         order = await self._trades.open(order)
-        return html_answer(_pay_page(order, self._trades.state(order)))
+        state = self._trades.state(order)
+        return render_payment(
+            PaymentView(
+                order=order,
+                description=order.payload["subject"],
+                payable=state is OrderState.WAITING,
+                return_url=self._way_back(order) if state is OrderState.PAID else None,
+            ),
+            language,
+        )
 
-    async def pay(self, _request: Request, out_trade_no: str) -> HTTPResponse:
-        """The button: pay, then go back to where the merchant asked."""
+    async def pay(self, request: Request, out_trade_no: str) -> HTTPResponse:
+        """The button; the page itself then says what became of it."""
         order = self._trades.find(out_trade_no)
         if order is None:
-            return html_answer(_page("", "没有这笔交易", out_trade_no), 404)
-        order = await self._trades.pay(order)
-        state, return_url = self._trades.state(order), order.payload["return_url"]
-        if state is not OrderState.PAID or not return_url:
-            return html_answer(_pay_page(order, state))
+            language = request.headers.get("accept-language", "")
+            return render_missing(language, Platform.ALIPAY)
+        await self._trades.pay(order)
+        return redirect(request.path, status=303)
+
+    def _way_back(self, order: Order) -> str | None:
+        return_url: str = order.payload["return_url"]
+        if not return_url:
+            return None
         mark = "&" if "?" in return_url else "?"
-        way_back = self._trades.wire.way_back(order, self._trades.sandbox.now())
-        return redirect(f"{return_url}{mark}{way_back}", status=303)
+        return f"{return_url}{mark}{self._trades.wire.way_back(order, self._trades.sandbox.now())}"
 
     async def control(self, request: Request) -> HTTPResponse:
         """`{"out_trade_no"}`: 200 once paid, 404 for none, 409 for one that is closed."""
@@ -307,34 +319,3 @@ def _read_order(params: Mapping[str, str], our_seller_id: str, now: datetime) ->
             "opened": False,
         },
     )
-
-
-def _pay_page(order: Order, state: OrderState) -> str:
-    amount, subject = f"¥ {yuan(order.amount_fen)}", order.payload["subject"]
-    match state:
-        case OrderState.WAITING:
-            return _page(subject, amount, f"订单号 {order.out_trade_no}", button="立即付款")
-        case OrderState.PAID:
-            return _page(subject, amount, f"支付成功，交易号 {order.transaction_id}")
-        case OrderState.CLOSED:
-            return _page(subject, amount, "交易已关闭")
-
-
-def _page(title: str, large: str, small: str, *, button: str = "") -> str:
-    form = f'<form method="post"><button>{html.escape(button)}</button></form>' if button else ""
-    return f"""<!doctype html>
-<html lang="zh-CN"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>支付宝沙箱</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.6 system-ui, sans-serif; margin: 0; display: grid; min-height: 100vh }}
-main {{ margin: auto; padding: 1.5rem; width: min(20rem, 100% - 3rem); text-align: center }}
-strong {{ display: block; font-size: 2rem }}
-small {{ overflow-wrap: anywhere }}
-button {{ width: 100%; margin-top: 2rem; padding: .9rem; border: 0; border-radius: .5rem;
-  background: #0958d9; color: #fff; font: inherit }}
-</style></head>
-<body><main><p>{html.escape(title)}</p><strong>{html.escape(large)}</strong>
-<small>{html.escape(small)}</small>{form}
-<p><small>支付宝沙箱：演示用，不涉及真实资金</small></p></main></body></html>"""
