@@ -1,0 +1,1 @@
+"""Protocols without I/O: bytes in, answers out, and whether an answer belongs to its request."""
