@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+Command = list[str | Path]
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
@@ -211,7 +213,7 @@ def check_disk(wanted: str) -> None:
 
 def works(python: Path) -> bool:
     """Whether the environment's Python runs and has pip (its base may have been removed)."""
-    command: list[str | Path] = [
+    command: Command = [
         python,
         "-c",
         "import pip, sys; sys.exit(sys.version_info < (3, 11))",
@@ -230,37 +232,21 @@ def install(wanted: str) -> None:
     check_disk(wanted)
     version = ".".join(map(str, sys.version_info[:3]))
     if not works(PYTHON):
-        command: list[str | Path] = [sys.executable, "-m", "venv", "--clear", ENVIRONMENT]
+        command: Command = [sys.executable, "-m", "venv", "--clear", ENVIRONMENT]
         run(f"making .venv with Python {version}", command, os.environ)
     STAMP.unlink(missing_ok=True)
     certificates = system_certificates()
     env = with_cache(download_settings(os.environ, pip_settings(PYTHON), certificates))
     shutil.rmtree(TOOLS, ignore_errors=True)
-    pip: list[str | Path] = [
-        PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--progress-bar=off",
-    ]
+    pip: Command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--no-user"]
     pip += ["--require-hashes", "--no-deps", "--only-binary=:all:", f"--target={TOOLS}"]
     run("fetching uv, the installer", [*pip, "-r", "requirements/uv.txt"], env)
     lock = f"requirements/{wanted}.txt"
     count = (ROOT / lock).read_text(encoding="utf-8").count("==")
-    sync: list[str | Path] = [UV, "pip", "sync", "--python", PYTHON, "--require-hashes", lock]
+    sync: Command = [UV, "pip", "sync", "--python", PYTHON, "--require-hashes", lock]
     run(f"installing {count} packages ({lock})", sync, env)
-    project: list[str | Path] = [
-        UV,
-        "pip",
-        "install",
-        "--python",
-        PYTHON,
-        "--no-deps",
-        "--no-build-isolation",
-    ]
-    run("installing MallWatt itself", [*project, "--editable", "."], env)
+    project: Command = [UV, "pip", "install", "--python", PYTHON, "--no-deps", "--editable", "."]
+    run("installing MallWatt itself", [*project, "--no-build-isolation"], env)
     STAMP.write_text(json.dumps({"set": wanted, "digest": digest(wanted)}), encoding="utf-8")
 
 
