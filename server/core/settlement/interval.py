@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from server.core.errors import InvalidInputError
@@ -48,7 +48,7 @@ def path_from_rows(
     rows: Iterable[tuple[datetime, int]],
 ) -> MeterPath:
     """A path from rows in any order; the same row twice counts once, two registers never agree."""
-    readings = tuple(TrustedReading(*row) for row in sorted(set(rows)))
+    readings = tuple(TrustedReading(*row) for row, _ in groupby(sorted(rows)))
     return MeterPath(meter_id, meter_code, transformer_ratio, rollover_wh, readings)
 
 

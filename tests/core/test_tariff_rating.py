@@ -1,0 +1,367 @@
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.calendar import NO_HOLIDAYS, HolidayCalendar, day_bounds
+from server.core.errors import InvalidInputError, NotFoundError
+from server.core.tariff.parse import parse_tariff
+from server.core.tariff.periods import PeriodSpan, TouPeriod
+from server.core.tariff.rating import (
+    EnergySlice,
+    RatedLine,
+    Rating,
+    boundaries,
+    price_at,
+    rate,
+)
+from server.core.tariff.versions import (
+    Block,
+    TariffKind,
+    TariffVersion,
+    block_period_start,
+    version_on,
+)
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+NEW_YORK = ZoneInfo("America/New_York")
+SHARP, PEAK, FLAT, VALLEY, DEEP = TouPeriod
+NOON = datetime(2026, 3, 4, 4, tzinfo=UTC)
+
+CALENDAR = HolidayCalendar(
+    holidays=frozenset({date(2026, 1, 1), date(2026, 1, 3), date(2026, 10, 1)}),
+    moved_workdays=frozenset({date(2026, 1, 4), date(2026, 10, 10)}),
+    first_year=2026,
+    last_year=2026,
+)
+ONE_PRICE = parse_tariff({"code": "flat", "price": "0.6883"})
+NOT_SUMMER = [1, 2, 3, 4, 5, 6, 9, 10, 11, 12]
+BY_SEASON = parse_tariff(
+    {
+        "code": "seasons",
+        "prices": {
+            "sharp": "1.2345",
+            "peak": "1.0288",
+            "flat": "0.6172",
+            "valley": "0.2891",
+            "deep_valley": "0.1",
+        },
+        "periods": [
+            {
+                "months": [7, 8],
+                "days": "workday",
+                "valley": ["00:00-08:00"],
+                "peak": ["08:00-18:00"],
+                "sharp": ["18:00-22:00"],
+                "flat": ["22:00-24:00"],
+            },
+            {
+                "months": NOT_SUMMER,
+                "days": "workday",
+                "valley": ["00:00-08:00"],
+                "peak": ["08:00-22:00"],
+                "flat": ["22:00-24:00"],
+            },
+            {"days": "weekend", "valley": ["00:00-08:00"], "flat": ["08:00-24:00"]},
+            {
+                "days": "holiday",
+                "deep_valley": ["00:00-12:00", "12:00-14:00"],
+                "flat": ["14:00-24:00"],
+            },
+        ],
+    }
+)
+BLOCKS = parse_tariff(
+    {
+        "code": "blocks",
+        "blocks": [
+            {"up_to_kwh": 1, "price": "0.5"},
+            {"up_to_kwh": 3, "price": "0.6"},
+            {"price": "0.9"},
+        ],
+    }
+)
+TOU_BLOCKS = parse_tariff(
+    {
+        "code": "tou-blocks",
+        "blocks": [
+            {"up_to_kwh": 1, "prices": {"peak": "1", "valley": "0.2"}},
+            {"prices": {"peak": "2", "valley": "0.4"}},
+        ],
+        "periods": [{"peak": ["08:00-24:00"], "valley": ["00:00-08:00"]}],
+    }
+)
+
+
+def slices(*parts: tuple[int, TouPeriod | None]) -> list[EnergySlice]:
+    """One slice an hour from noon."""
+    hour = timedelta(hours=1)
+    return [
+        EnergySlice(NOON + hour * number, NOON + hour * (number + 1), energy_wh, period)
+        for number, (energy_wh, period) in enumerate(parts)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "start_wh", "parts", "lines"),
+    [
+        (ONE_PRICE, 0, [], []),
+        (ONE_PRICE, 0, [(0, None)], []),
+        (ONE_PRICE, 0, [(1, None)], [(None, 0, 688_300, 1, 688_300)]),
+        (ONE_PRICE, 10**9, [(1_000, None)], [(None, 0, 688_300, 1_000, 688_300_000)]),
+        (
+            BY_SEASON,
+            0,
+            [(10, FLAT), (20, SHARP), (5, FLAT)],  # dearest first, whatever came first
+            [(SHARP, 0, 1_234_500, 20, 24_690_000), (FLAT, 0, 617_200, 15, 9_258_000)],
+        ),
+        # [from, to): the last watt-hour below the edge is in the lower block
+        (BLOCKS, 0, [(1_000, None)], [(None, 0, 500_000, 1_000, 500_000_000)]),
+        (
+            BLOCKS,
+            0,
+            [(1_001, None)],
+            [(None, 0, 500_000, 1_000, 500_000_000), (None, 1, 600_000, 1, 600_000)],
+        ),
+        (BLOCKS, 999, [(1, None)], [(None, 0, 500_000, 1, 500_000)]),
+        (BLOCKS, 1_000, [(1, None)], [(None, 1, 600_000, 1, 600_000)]),
+        (BLOCKS, 3_000, [(1, None)], [(None, 2, 900_000, 1, 900_000)]),
+        (
+            BLOCKS,
+            500,
+            [(5_000, None)],  # one slice through three blocks
+            [
+                (None, 0, 500_000, 500, 250_000_000),
+                (None, 1, 600_000, 2_000, 1_200_000_000),
+                (None, 2, 900_000, 2_500, 2_250_000_000),
+            ],
+        ),
+        (
+            TOU_BLOCKS,
+            0,
+            [(600, VALLEY), (600, PEAK), (100, VALLEY)],  # the earlier fills the lower block
+            [
+                (PEAK, 0, 1_000_000, 400, 400_000_000),
+                (VALLEY, 0, 200_000, 600, 120_000_000),
+                (PEAK, 1, 2_000_000, 200, 400_000_000),
+                (VALLEY, 1, 400_000, 100, 40_000_000),
+            ],
+        ),
+    ],
+)
+def test_energy_is_rated_in_explained_lines(
+    version: TariffVersion,
+    start_wh: int,
+    parts: list[tuple[int, TouPeriod | None]],
+    lines: list[tuple[TouPeriod | None, int, int, int, int]],
+) -> None:
+    expected = tuple(RatedLine(*line) for line in lines)
+    rating = rate(slices(*parts), version, block_start_wh=start_wh)
+    assert rating == Rating(expected, sum(line.amount_nano_yuan for line in expected))
+
+
+PARTS = st.lists(st.tuples(st.integers(0, 4_000), st.sampled_from([PEAK, VALLEY])), max_size=8)
+
+
+@given(PARTS, st.integers(0, 3_000), st.data())
+def test_the_order_in_which_slices_come_does_not_matter(
+    parts: list[tuple[int, TouPeriod]], start_wh: int, data: st.DataObject
+) -> None:
+    ordered = slices(*parts)
+    shuffled = data.draw(st.permutations(ordered))
+    assert rate(shuffled, TOU_BLOCKS, block_start_wh=start_wh) == rate(
+        ordered, TOU_BLOCKS, block_start_wh=start_wh
+    )
+
+
+@given(PARTS, st.integers(0, 3_000), st.data())
+def test_energy_in_pieces_costs_what_it_costs_whole(
+    parts: list[tuple[int, TouPeriod]], start_wh: int, data: st.DataObject
+) -> None:
+    pieces: list[EnergySlice] = []
+    for start, end, energy_wh, period in slices(*parts):
+        first_wh = data.draw(st.integers(0, energy_wh))
+        middle = start + (end - start) / 2
+        pieces.append(EnergySlice(start, middle, first_wh, period))
+        pieces.append(EnergySlice(middle, end, energy_wh - first_wh, period))
+    assert rate(pieces, TOU_BLOCKS, block_start_wh=start_wh) == rate(
+        slices(*parts), TOU_BLOCKS, block_start_wh=start_wh
+    )
+
+
+@given(PARTS, st.integers(0, 3_000), st.integers(0, 8))
+def test_two_days_cost_what_both_cost_together(
+    parts: list[tuple[int, TouPeriod]], start_wh: int, cut: int
+) -> None:
+    both = slices(*parts)
+    used_wh = sum(piece.energy_wh for piece in both[:cut])
+    first = rate(both[:cut], TOU_BLOCKS, block_start_wh=start_wh)
+    second = rate(both[cut:], TOU_BLOCKS, block_start_wh=start_wh + used_wh)
+    whole = rate(both, TOU_BLOCKS, block_start_wh=start_wh)
+    assert first.amount_nano_yuan + second.amount_nano_yuan == whole.amount_nano_yuan
+
+
+@given(PARTS, st.integers(0, 3_000))
+def test_lines_hold_all_energy_and_their_amounts_are_exact(
+    parts: list[tuple[int, TouPeriod]], start_wh: int
+) -> None:
+    rating = rate(slices(*parts), TOU_BLOCKS, block_start_wh=start_wh)
+    assert sum(line.energy_wh for line in rating.lines) == sum(wh for wh, _ in parts)
+    assert all(
+        line.amount_nano_yuan == line.energy_wh * line.price_micro_yuan for line in rating.lines
+    )
+    assert sum(line.amount_nano_yuan for line in rating.lines) == rating.amount_nano_yuan
+
+
+@pytest.mark.parametrize(
+    ("version", "start_wh", "part"),
+    [
+        (ONE_PRICE, -1, (1, None)),
+        (ONE_PRICE, 0, (-1, None)),
+        (ONE_PRICE, 0, (1, PEAK)),
+        (BY_SEASON, 0, (1, None)),
+        (
+            TariffVersion("x", date(2026, 1, 1), TariffKind.BLOCK, (Block(5, ((None, 1),)),)),
+            5,
+            (1, None),
+        ),
+    ],
+)
+def test_what_cannot_be_rated_is_refused(
+    version: TariffVersion, start_wh: int, part: tuple[int, TouPeriod | None]
+) -> None:
+    with pytest.raises(InvalidInputError):
+        rate(slices(part), version, block_start_wh=start_wh)
+
+
+@pytest.mark.parametrize(
+    ("day", "spans"),
+    [
+        (
+            "2026-07-01",
+            [(0, 480, VALLEY), (480, 1080, PEAK), (1080, 1320, SHARP), (1320, 1440, FLAT)],
+        ),
+        ("2026-07-04", [(0, 480, VALLEY), (480, 1440, FLAT)]),  # Saturday
+        ("2026-06-30", [(0, 480, VALLEY), (480, 1320, PEAK), (1320, 1440, FLAT)]),
+        ("2026-01-01", [(0, 840, DEEP), (840, 1440, FLAT)]),  # holiday; neighbours joined
+        ("2026-01-03", [(0, 840, DEEP), (840, 1440, FLAT)]),  # holiday beats Saturday
+        ("2026-01-04", [(0, 480, VALLEY), (480, 1320, PEAK), (1320, 1440, FLAT)]),  # moved Sunday
+        ("2026-10-10", [(0, 480, VALLEY), (480, 1320, PEAK), (1320, 1440, FLAT)]),
+        ("2026-10-11", [(0, 480, VALLEY), (480, 1440, FLAT)]),
+        ("2028-02-29", [(0, 480, VALLEY), (480, 1320, PEAK), (1320, 1440, FLAT)]),
+        ("2027-01-01", [(0, 480, VALLEY), (480, 1320, PEAK), (1320, 1440, FLAT)]),  # unknown year
+    ],
+)
+def test_a_day_has_its_periods(day: str, spans: list[tuple[int, int, TouPeriod]]) -> None:
+    found = BY_SEASON.spans(date.fromisoformat(day), CALENDAR)
+    assert found == tuple(PeriodSpan(*span) for span in spans)
+
+
+@pytest.mark.parametrize(
+    ("version", "at", "used_wh", "period", "price"),
+    [
+        (ONE_PRICE, "2026-07-01T12:00", 0, None, 688_300),
+        (BY_SEASON, "2026-07-01T00:00", 0, VALLEY, 289_100),
+        (BY_SEASON, "2026-07-01T07:59:59", 0, VALLEY, 289_100),
+        (BY_SEASON, "2026-07-01T08:00", 0, PEAK, 1_028_800),
+        (BY_SEASON, "2026-07-01T21:59:59.999999", 0, SHARP, 1_234_500),
+        (BY_SEASON, "2026-07-01T23:59:59.999999", 0, FLAT, 617_200),
+        (BY_SEASON, "2026-01-01T13:59", 0, DEEP, 100_000),
+        (BY_SEASON, "2025-12-31T23:59", 0, FLAT, 617_200),
+        (BLOCKS, "2026-07-01T12:00", 999, None, 500_000),
+        (BLOCKS, "2026-07-01T12:00", 1_000, None, 600_000),
+        (BLOCKS, "2026-07-01T12:00", 3_000, None, 900_000),
+        (TOU_BLOCKS, "2026-07-01T07:59", 1_000, VALLEY, 400_000),
+        (TOU_BLOCKS, "2026-07-01T08:00", 999, PEAK, 1_000_000),
+    ],
+)
+def test_the_price_now_follows_the_wall_clock_and_the_block(
+    version: TariffVersion, at: str, used_wh: int, period: TouPeriod | None, price: int
+) -> None:
+    local = datetime.fromisoformat(at).replace(tzinfo=SHANGHAI)
+    assert price_at(version, local, CALENDAR, used_wh) == (period, price)
+
+
+def test_a_time_without_a_timezone_has_no_price() -> None:
+    with pytest.raises(InvalidInputError):
+        price_at(ONE_PRICE, NOON.replace(tzinfo=None), CALENDAR, 0)
+
+
+@pytest.mark.parametrize(
+    ("version", "day", "zone", "instants"),
+    [
+        (ONE_PRICE, "2026-03-08", SHANGHAI, ["00:00", "00:00"]),
+        (BLOCKS, "2026-03-08", SHANGHAI, ["00:00", "00:00"]),
+        (BY_SEASON, "2026-07-01", SHANGHAI, ["00:00", "08:00", "18:00", "22:00", "00:00"]),
+        (BY_SEASON, "2026-01-01", SHANGHAI, ["00:00", "14:00", "00:00"]),
+        (TOU_BLOCKS, "2026-03-08", NEW_YORK, ["00:00", "08:00", "00:00"]),
+    ],
+)
+def test_periods_change_at_instants(
+    version: TariffVersion, day: str, zone: ZoneInfo, instants: list[str]
+) -> None:
+    found = boundaries(version, date.fromisoformat(day), zone, CALENDAR)
+    assert [at.astimezone(zone).strftime("%H:%M") for at in found] == instants
+    assert (found[0], found[-1]) == day_bounds(date.fromisoformat(day), zone)
+
+
+def test_a_repeated_hour_brings_its_change_of_period_twice() -> None:
+    version = parse_tariff(
+        {
+            "code": "x",
+            "prices": {"peak": "1", "valley": "0.2"},
+            "periods": [{"valley": ["00:00-01:30"], "peak": ["01:30-24:00"]}],
+        }
+    )
+    found = boundaries(version, date(2026, 11, 1), NEW_YORK, NO_HOLIDAYS)
+    assert [at.strftime("%H:%M") for at in found] == ["04:00", "05:30", "06:00", "06:30", "05:00"]
+
+
+def test_a_period_that_the_clock_skips_has_no_instants() -> None:
+    version = parse_tariff(
+        {
+            "code": "x",
+            "prices": {"peak": "1", "valley": "0.2"},
+            "periods": [{"valley": ["02:00-02:30"], "peak": ["00:00-02:00", "02:30-24:00"]}],
+        }
+    )
+    assert len(boundaries(version, date(2026, 3, 8), NEW_YORK, NO_HOLIDAYS)) == 2
+
+
+@pytest.mark.parametrize(
+    ("day", "price"),
+    [("2026-01-01", "1"), ("2026-02-28", "1"), ("2026-03-01", "2"), ("2030-01-01", "2")],
+)
+def test_the_newest_valid_version_holds(day: str, price: str) -> None:
+    table = {"code": "x", "price": price}
+    versions = [
+        parse_tariff({"code": "x", "price": "2", "valid_from": "2026-03-01"}),
+        parse_tariff({"code": "x", "price": "1", "valid_from": "2026-01-01"}),
+    ]
+    assert version_on(versions, date.fromisoformat(day)).blocks == parse_tariff(table).blocks
+
+
+def test_before_the_first_version_there_is_none() -> None:
+    version = parse_tariff({"code": "x", "price": "1", "valid_from": "2026-01-01"})
+    with pytest.raises(NotFoundError):
+        version_on([version], date(2025, 12, 31))
+
+
+@pytest.mark.parametrize(
+    ("period", "day", "start"),
+    [
+        ("month", "2028-02-29", "2028-02-01"),
+        ("month", "2026-01-01", "2026-01-01"),
+        ("year", "2028-02-29", "2028-01-01"),
+        ("year", "2026-12-31", "2026-01-01"),
+    ],
+)
+def test_blocks_count_from_the_start_of_their_period(period: str, day: str, start: str) -> None:
+    version = parse_tariff({"code": "x", "blocks": [{"price": "1"}], "period": period})
+    assert block_period_start(version, date.fromisoformat(day)) == date.fromisoformat(start)
+
+
+def test_without_blocks_nothing_is_counted() -> None:
+    assert block_period_start(ONE_PRICE, date(2026, 1, 1)) is None
