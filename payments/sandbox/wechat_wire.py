@@ -1,7 +1,9 @@
 """WeChat Pay v3's wire format, the platform's side: prove requests, sign answers, encrypt notices.
 
-Rules: pay.weixin.qq.com/doc/v3/merchant/4012365342 (request signature), .../4012070368 (notice),
-wiki/doc/apiv3/apis/chapter3_2_5.shtml (delivery schedule). Nothing here knows HTTP or a clock.
+Rules: wechatpay-api.gitbook.io/wechatpay-api-v3 (signatures), pay.weixin.qq.com
+docs/merchant/apis/h5-payment/payment-notice.html (notice),
+wiki/doc/apiv3/apis/chapter3_2_5.shtml (pauses between deliveries).
+Nothing here knows a server or a clock.
 """
 
 import json
