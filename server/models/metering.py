@@ -30,8 +30,8 @@ class MeterStatus(Model):
 class MeterControl(Model):
     """Desired, commanded and confirmed are different things; only a read-back confirms.
 
-    The columns are core/supply/state.MeterControl; `hold_*` is a manager's disconnection.
-    `decision_version` counts changes of the policy's wish.
+    core/supply/state.MeterControl column by column (its `hold` is `hold_reason` being there), with
+    when the collector is to look again, and how often and until when the policy's wish stands.
     """
 
     meter: fields.OneToOneRelation[Meter] = fields.OneToOneField(
@@ -45,8 +45,15 @@ class MeterControl(Model):
     commanded_at = fields.DatetimeField(null=True)
     confirmed = fields.CharField(32, null=True)
     confirmed_at = fields.DatetimeField(null=True)
-    machine: fields.Field[dict[str, object]] = fields.JSONField()
+    answered_writes = fields.IntField(default=0)
+    unanswered_writes = fields.IntField(default=0)
+    disconnected_by_us = fields.BooleanField(default=False)
     case_code = fields.CharField(32, null=True)
+    retry_at = fields.DatetimeField(null=True)
+    read_back_at = fields.DatetimeField(null=True)
+    reconnected_at = fields.DatetimeField(null=True)
+    permit_only = fields.BooleanField(default=False)
+    permitted = fields.BooleanField(default=False)
     next_action_at = fields.DatetimeField(null=True)
     decision_version = fields.BigIntField(default=0)
     valid_until = fields.DatetimeField(null=True)

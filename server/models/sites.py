@@ -151,7 +151,8 @@ class Tenancy(Model):
     """One operator's time in a shop; wallets, top-ups and statements belong to it.
 
     `first_open_day` is the first local day not yet on a statement. The supply_* columns are the
-    policy's memory of the current episode; `decide_again_at` is when time alone changes its answer.
+    policy's memory of the current episode; `decide_again_at` is when time alone changes its answer;
+    `notice_memory` is what was told already (core/supply/notices.NoticeFacts).
     """
 
     id = fields.BigIntField(primary_key=True)
@@ -173,6 +174,7 @@ class Tenancy(Model):
     reconnect_confirmed_at = fields.DatetimeField(null=True)
     emergency_credit_fen = fields.BigIntField(default=0)
     decide_again_at = fields.DatetimeField(null=True)
+    notice_memory: fields.Field[dict[str, object]] = fields.JSONField()
 
     class Meta:
         app = "mallwatt"

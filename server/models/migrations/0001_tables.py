@@ -788,13 +788,21 @@ class Migration(migrations.Migration):
                     "confirmed_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
                 ),
-                (
-                    "machine",
-                    fields.JSONField(
-                        encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
-                    ),
-                ),
+                ("answered_writes", fields.IntField(default=0)),
+                ("unanswered_writes", fields.IntField(default=0)),
+                ("disconnected_by_us", fields.BooleanField(default=False)),
                 ("case_code", fields.CharField(null=True, max_length=32)),
+                ("retry_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                (
+                    "read_back_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
+                (
+                    "reconnected_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
+                ("permit_only", fields.BooleanField(default=False)),
+                ("permitted", fields.BooleanField(default=False)),
                 (
                     "next_action_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
@@ -983,6 +991,12 @@ class Migration(migrations.Migration):
                 (
                     "decide_again_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
+                (
+                    "notice_memory",
+                    fields.JSONField(
+                        encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
+                    ),
                 ),
             ],
             options={
