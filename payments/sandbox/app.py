@@ -16,7 +16,7 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
 from sanic.response import empty
 
-from payments.sandbox import alipay, wechat
+from payments.sandbox import alipay, wechat, weixin
 from payments.sandbox.keys import ensure_keys
 from payments.sandbox.state import Sandbox, open_sandbox
 
@@ -52,9 +52,10 @@ def create_app(config: SandboxConfig) -> App:
     app = Sanic(f"mallwatt_sandbox_{uuid.uuid4().hex}", configure_logging=False)
     app.config.REQUEST_MAX_SIZE = REQUEST_BYTES_MAX
     app.config.FALLBACK_ERROR_FORMAT = "json"
+    app.config.TOUCHUP = False  # it rewrites the server class, once a process: tests need more
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 3.0
     app.ctx.sandbox = sandbox
-    for platform in (wechat, alipay):
+    for platform in (wechat, alipay, weixin):
         app.blueprint(platform.blueprint(sandbox))
 
     @app.get("/health")
