@@ -148,7 +148,7 @@ async def _suspend(
     await _record(connection, platform, trade, order_id, posted.transaction_id, now)
     if order_id is not None:
         await rows(connection, ORDER_PAID, order_id)
-    facts = {
+    facts: dict[str, object] = {
         "platform": platform.value,
         "out_trade_no": trade.out_trade_no,
         "transaction_id": trade.transaction_id,

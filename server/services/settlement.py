@@ -236,7 +236,7 @@ def _settle_open_days(work: _Work, now: datetime) -> list[DaySettlement]:
     if newest is None:
         return []
     last_day = min(local_day(min(newest, now), work.rules.zone), _last_day(work))
-    settled = []
+    settled: list[DaySettlement] = []
     day, used_wh = work.first_day, work.block_start_wh
     while day <= last_day and len(settled) < DAYS_MAX:
         version = version_on(work.versions, day)
