@@ -33,7 +33,7 @@ class LoadConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A customer: trade, seed, thousandths of the trade's usual size."""
 
     trade: Trade
-    seed: Annotated[int, Meta(ge=0, lt=2**63)]
+    seed: Annotated[int, Meta(ge=0, lt=2**62)]
     scale: Annotated[int, Meta(ge=1, le=100_000)] = 1000
 
 

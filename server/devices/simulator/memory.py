@@ -41,23 +41,29 @@ class StateFolder:
 
     def load(self, code: str) -> Memory | None:
         """What this meter kept; None before its first start; raises InvalidInputError."""
-        path = self._path(code)
-        try:
-            memory = msgspec.json.decode(path.read_bytes(), type=Memory)
-        except FileNotFoundError:
+        raw = self._read(code)
+        if raw is None:
             return None
+        try:
+            memory = msgspec.json.decode(raw, type=Memory)
         except msgspec.MsgspecError as error:
-            raise InvalidInputError(f"{path} is no memory of a meter: {error}") from error
+            raise InvalidInputError(f"{code}.json is no memory of a meter: {error}") from error
         if len(memory.period_watt_us) != len(PERIODS):
-            raise InvalidInputError(f"{path} needs {len(PERIODS)} period counters")
+            raise InvalidInputError(f"{code}.json needs {len(PERIODS)} period counters")
         return memory
 
     def save(self, code: str, memory: Memory) -> None:
         """Keeps it against a kill of this process (not against a power cut: no fsync)."""
-        path = self._path(code)
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(memory))
-        fresh.replace(path)
+        self._write(code, msgspec.json.encode(memory))
 
-    def _path(self, code: str) -> Path:
-        return self._folder / f"{code}.json"
+    def _read(self, code: str) -> bytes | None:
+        try:
+            return (self._folder / f"{code}.json").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _write(self, code: str, data: bytes) -> None:
+        path = self._folder / f"{code}.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(data)
+        fresh.replace(path)
