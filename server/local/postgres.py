@@ -6,9 +6,9 @@ import os
 import secrets
 import subprocess
 import time
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGQUIT, Signals
+from signal import SIGINT, SIGKILL, SIGQUIT
 from types import TracebackType
 from typing import Self
 
@@ -20,9 +20,10 @@ from server.local.postgres_programs import Programs, find_programs
 from server.local.processes import (
     LocalServerError,
     Say,
+    cancel,
     end,
-    exit_text,
     exited,
+    keep_alive,
     say_nothing,
     signal_group,
     spawn,
@@ -37,7 +38,6 @@ TELL_EVERY_S = 5
 POLL_S = 0.05
 CONNECT_S = 5
 PORTS_TRIED = 4
-PAUSES_S = (0.2, 0.5, 1, 2, 4)
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -90,7 +90,8 @@ class EmbeddedPostgres:
             stack.push_async_callback(self._stop)
             await self._start_somewhere()
             await self._have_database()
-            stack.push_async_callback(_cancel, asyncio.create_task(self._keep()))
+            keeper = keep_alive("PostgreSQL", lambda: self._running, self._start_again, self._say)
+            stack.push_async_callback(cancel, asyncio.create_task(keeper))
             self._stack = stack.pop_all()
         return self
 
@@ -109,8 +110,13 @@ class EmbeddedPostgres:
             return
         self._say(f"PostgreSQL still runs from an earlier start (process {pid}): stopping it")
         for number in (SIGINT, SIGQUIT, SIGKILL):
-            if await _is_gone(pid, number, STOP_S):
-                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            limit = time.monotonic() + STOP_S
+            while time.monotonic() < limit:
+                if self._folder.orphan() != pid:
+                    return
+                await asyncio.sleep(POLL_S)
         raise LocalServerError(f"PostgreSQL process {pid} of an earlier start does not end")
 
     async def _have_cluster(self) -> None:
@@ -240,19 +246,8 @@ class EmbeddedPostgres:
         finally:
             await connection.close()
 
-    async def _keep(self) -> None:
-        """Start the server again, on the same port, whenever it has died."""
-        while True:
-            await exited(self._running)
-            self._say(f"PostgreSQL died ({exit_text(self._running.returncode)}): starting it again")
-            for pause_s in chain(PAUSES_S, repeat(PAUSES_S[-1])):
-                await asyncio.sleep(pause_s)
-                try:
-                    await self._start(self._port)
-                except LocalServerError as error:
-                    self._say(f"{error}; trying again")
-                else:
-                    break
+    async def _start_again(self) -> None:
+        await self._start(self._port)
 
     async def _stop(self) -> None:
         """Fast shutdown; a server that takes too long is made to recover next time."""
@@ -266,22 +261,3 @@ class EmbeddedPostgres:
 
 class _PortTakenError(LocalServerError):
     """Somebody took the port between our look and PostgreSQL's."""
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def _is_gone(pid: int, number: Signals, within_s: float) -> bool:
-    """Send a signal to a process that is not our child, and wait for its end."""
-    limit = time.monotonic() + within_s
-    try:
-        os.kill(pid, number)
-        while time.monotonic() < limit:
-            await asyncio.sleep(POLL_S)
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False

@@ -1,12 +1,14 @@
 """Child processes that end with us, however we end."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import IO
@@ -15,6 +17,7 @@ from server.core.errors import MallwattError
 
 LIFELINE = Path(__file__).with_name("lifeline.py")
 POLL_S = 0.02
+PAUSES_S = (0.2, 0.5, 1, 2, 4)  # before each new start; all within the promised 5 s
 
 Say = Callable[[str], None]
 
@@ -96,6 +99,33 @@ async def end(
     await exited(process, within_s=10)
     if process.stdin is not None:
         process.stdin.close()
+
+
+async def keep_alive(
+    name: str,
+    current: Callable[[], subprocess.Popen[bytes]],
+    start: Callable[[], Awaitable[None]],
+    say: Say,
+) -> None:
+    """Start a server again whenever it has died; runs until it is cancelled."""
+    while True:
+        await exited(current())
+        say(f"{name} died ({exit_text(current().returncode)}): starting it again")
+        for pause_s in chain(PAUSES_S, repeat(PAUSES_S[-1])):
+            await asyncio.sleep(pause_s)
+            try:
+                await start()
+            except LocalServerError as error:
+                say(f"{error}; trying again")
+            else:
+                break
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has gone."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def exit_text(code: int | None) -> str:
