@@ -1,0 +1,1 @@
+"""A channel that writes each message to the log (README.md)."""

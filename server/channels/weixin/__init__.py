@@ -1,0 +1,1 @@
+"""The WeChat API of one mini-program: logins, subscribe messages, codes (README.md)."""
