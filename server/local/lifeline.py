@@ -55,7 +55,8 @@ def run_with_pipe(death_signal: int, command: list[str]) -> int:
     )
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):  # no buffered reading: its lock would outlive us
+            pass
         child.send_signal(death_signal)
 
     threading.Thread(target=watch, daemon=True).start()
