@@ -105,7 +105,8 @@ def _explain(error: ValidationError) -> str:
     if error.validator in {"oneOf", "anyOf"}:
         if not isinstance(error.instance, Mapping):
             return f'{error.instance!r} is not a number in range, such as "0.01"'
-        names = [str(option["required"][0]) for option in error.validator_value]
+        options: Any = error.validator_value
+        names = [str(option["required"][0]) for option in options]
         return f"needs {' or '.join(names)}" + (", not both" if error.validator == "oneOf" else "")
     if error.schema is False:
         return "has no place here"
