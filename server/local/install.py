@@ -105,13 +105,13 @@ def run(what: str, command: Sequence[str | Path], env: Mapping[str, str]) -> Non
     except OSError as error:
         raise SetupError(f"{what}: {error.strerror or error}") from error
     tail: list[str] = []
-    try:
-        for line in _lines(process, begun):
-            tail = [*tail[-TAIL_LINES:], line]
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait()
+    with process:
+        try:
+            for line in _lines(process, begun):
+                tail = [*tail[-TAIL_LINES:], line]
+        finally:
+            if process.poll() is None:
+                process.terminate()
     if process.returncode != 0:
         raise SetupError(f"{what}: {reason(chr(10).join(tail))}")
 
