@@ -1,6 +1,7 @@
 """The WeChat API client against the sandbox, over loopback sockets."""
 
 import asyncio
+import logging
 import traceback
 from datetime import UTC, datetime
 
@@ -172,6 +173,46 @@ async def test_what_may_pass_says_so(
 
     assert (failed.value.code, failed.value.transient) == (code, transient)
     assert await weixin.send(message(), NOW)
+
+
+@pytest.mark.parametrize(
+    ("content", "channel_id"),
+    [
+        (b'{"errcode":0,"errmsg":"ok","msgid":2000000000000000001}', "2000000000000000001"),
+        (b'{"errcode":0,"errmsg":"ok"}', ""),
+    ],
+)
+async def test_taken_over_is_taken_over_named_or_not(content: bytes, channel_id: str) -> None:
+    store = MemoryTokenStore()
+    store.set("wx0000000000000001", "token", 60)
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        weixin = build("wx0000000000000001", SECRET, f"http://127.0.0.1:{port}", store)
+        sent = await weixin.send(message(), NOW)
+        await weixin.aclose()
+
+    assert sent.channel_id == channel_id
+    assert heads[0].startswith(b"POST /cgi-bin/message/subscribe/send?access_token=token ")
+    assert b"content-type: application/json" in heads[0].lower()
+
+
+async def test_neither_secret_nor_token_is_logged(
+    weixin: WeixinClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await weixin.openid("demo-alice")
+        await weixin.send(message(), NOW)
+
+    assert SECRET not in caplog.text
+    assert "access_token=" not in caplog.text
 
 
 # Tokens

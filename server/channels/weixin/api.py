@@ -6,7 +6,7 @@ while WeChat answers 40001. Everything here runs in a thread and raises only Cha
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 from wechatpy.client import WeChatClient
@@ -21,7 +21,7 @@ from server.channels.weixin.tokens import TokenStore
 TOKEN_MARGIN_S = 300  # WeChat keeps the old token alive for five minutes after a renewal
 CODE_WIDTH_PX = 430
 
-T = TypeVar("T")
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 class WeixinApi(WeChatClient):  # type: ignore[misc]  # wechatpy ships no types
@@ -42,7 +42,7 @@ class WeixinApi(WeChatClient):  # type: ignore[misc]  # wechatpy ships no types
         return _text(_typed(lambda: self.wxa.code_to_session(code)), "openid")
 
     def send(self, message: Message) -> str:
-        """Hand over a subscribe message; WeChat's msgid."""
+        """Hand over a subscribe message; WeChat's msgid, or "" where it names none."""
         answer = _typed(
             lambda: self.wxa.send_subscribe_message(
                 message.address,
@@ -51,7 +51,9 @@ class WeixinApi(WeChatClient):  # type: ignore[misc]  # wechatpy ships no types
                 page=message.page.lstrip("/") or None,
             )
         )
-        return _text(answer, "msgid")
+        if not isinstance(answer, Mapping) or answer.get("errcode") != 0:
+            raise errors.bad_answer("the answer has no errcode")
+        return str(answer.get("msgid", ""))  # taken over is taken over, named or not
 
     def code_picture(self, scene: str, page: str) -> bytes:
         """The picture of a mini-program code that carries `scene`."""
@@ -83,6 +85,8 @@ class WeixinApi(WeChatClient):  # type: ignore[misc]  # wechatpy ships no types
     def _request(self, method: str, url_or_endpoint: str, **kwargs: Any) -> Any:
         """With a token, renewed at most once; without one where the secret authorises."""
         params = dict(kwargs.pop("params", None) or {})
+        if isinstance(kwargs.get("data"), dict):
+            kwargs["headers"] = _JSON  # wechatpy makes JSON of it and does not say so
         if "secret" in params:
             # wechatpy adds no token to parameters that are a list.
             return super()._request(method, url_or_endpoint, params=list(params.items()), **kwargs)

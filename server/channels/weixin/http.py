@@ -1,5 +1,6 @@
 """The HTTP session under wechatpy, with the limits that wechatpy does not set."""
 
+import logging
 import time
 from ipaddress import ip_address
 from typing import Any
@@ -13,6 +14,9 @@ CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 8.0  # of a whole answer; a slow trickle ends too
 _CHUNK_BYTES = 65_536
+
+# Its DEBUG lines quote URLs, and these hold the secret (login) or a token.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 
 class AnswerTooLongError(requests.RequestException):
