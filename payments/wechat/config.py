@@ -85,16 +85,6 @@ def private_key(pem: str, setting: str = "private_key_pem") -> RSAPrivateKey:
     return key
 
 
-def pkcs8_pem(key: RSAPrivateKey) -> str:
-    """The one form of a private key that the SDK reads."""
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return pem.decode()
-
-
 def public_key(pem: str, setting: str = "platform_public_key_pem") -> RSAPublicKey:
     """The platform's key in a PEM text; raises MerchantConfigError."""
     key = _parse(setting, lambda: serialization.load_pem_public_key(pem.encode()))

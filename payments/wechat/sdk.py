@@ -14,7 +14,7 @@ from wechatpayv3.async_ import AsyncWeChatPay, WeChatPayType
 from wechatpayv3.async_.core import AsyncCore
 
 from payments.contract import PlatformUnavailableError
-from payments.wechat.config import WeChatMerchant, pkcs8_pem, private_key, public_key
+from payments.wechat.config import WeChatMerchant, private_key, public_key
 from payments.wechat.signing import UnprovedError, prove
 
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -64,10 +64,11 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         super().__init__(
             mchid=merchant.mchid,
             cert_serial_no=merchant.cert_serial,
-            private_key=pkcs8_pem(private_key(merchant.private_key_pem)),
+            private_key=None,
             apiv3_key=merchant.apiv3_key,
         )
         self.merchant = merchant
+        self._private_key = private_key(merchant.private_key_pem)  # the SDK reads PKCS#8 only
         self.keys = {merchant.platform_public_key_id: public_key(merchant.platform_public_key_pem)}
         self.client = _client(base_url)
         self._client = self.client

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -44,6 +45,15 @@ async def sandbox(
     config = SandboxConfig(public_url(place), tmp_path_factory.mktemp("sandbox"), keys.folder)
     async with serving(config, place) as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def payer(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
+    """A person or script that opens the sandbox's pages."""
+    async with httpx.AsyncClient(
+        base_url=sandbox.public_url, follow_redirects=True, trust_env=False
+    ) as client:
+        yield client
 
 
 @pytest.fixture

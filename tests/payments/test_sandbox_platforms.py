@@ -3,7 +3,6 @@
 The product's own clients speak with the sandbox; notices arrive at a merchant's door.
 """
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +10,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from payments.alipay.client import AlipayPlatform
 from payments.contract import (
@@ -57,24 +55,22 @@ class Side:
         return fields
 
 
-@pytest_asyncio.fixture(params=list(Method))
-async def side(
+@pytest.fixture(params=list(Method))
+def side(
     request: pytest.FixtureRequest,
     sandbox: Sandbox,
     wechat: WeChatPlatform,
     alipay: AlipayPlatform,
+    payer: httpx.AsyncClient,
     number: str,
-) -> AsyncIterator[Side]:
+) -> Side:
     """Each method of each platform."""
     method: Method = request.param
     platforms: dict[Platform, PaymentPlatform] = {
         Platform.WECHAT: wechat,
         Platform.ALIPAY: alipay,
     }
-    async with httpx.AsyncClient(
-        base_url=sandbox.public_url, follow_redirects=True, trust_env=False
-    ) as payer:
-        yield Side(platforms[method.platform], method, sandbox, payer, number)
+    return Side(platforms[method.platform], method, sandbox, payer, number)
 
 
 def wanted(side: Side, door: Peer, **changes: object) -> PaymentRequest:
