@@ -107,6 +107,10 @@ def test_rows_that_contradict_are_refused(rows: list[Row]) -> None:
         path(*rows)
 
 
+def test_the_smallest_register_and_ratio_are_allowed() -> None:
+    assert MeterPath(7, "M-1", 1, 1, (TrustedReading(START, 0),)).rollover_wh == 1
+
+
 @pytest.mark.parametrize(
     ("ratio", "rollover_wh", "rows"),
     [

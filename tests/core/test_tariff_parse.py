@@ -3,6 +3,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import date
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -356,6 +357,21 @@ def test_a_period_has_a_limited_number_of_spans() -> None:
     with pytest.raises(TariffErrors) as caught:
         parse_tariff(table)
     assert ("periods[0].peak", "has at most 48 rows, not 49") in caught.value.errors
+
+
+def test_what_just_fits_a_limit_is_read() -> None:
+    ends = [{"up_to_kwh": number, "price": "1"} for number in range(1, 19)]
+    blocks = [*ends, {"up_to_kwh": 1_000_000_000, "price": "1"}, {"price": "0"}]
+    halves = [f"{half // 2:02d}:{half % 2 * 30:02d}" for half in range(48)]
+    spans = [f"{start}-{end}" for start, end in pairwise([*halves, "24:00"])]
+    version = parse_tariff({"code": "x" * 64, "blocks": blocks})
+    assert (len(version.code), len(version.blocks)) == (64, 20)
+    tou = {"code": "x", "prices": {"flat": "1"}, "periods": [{"flat": spans}]}
+    assert len(parse_tariff(tou).rules[0].spans) == 48
+
+
+def test_without_a_date_a_version_holds_since_ever() -> None:
+    assert date(2000, 1, 1) == SINCE_EVER
 
 
 JSON = st.recursive(

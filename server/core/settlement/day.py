@@ -58,6 +58,7 @@ class DaySettlement:
     """A day with its working. `starts_at` and `ends_at` are the tenancy's part of the day (UTC)."""
 
     day: date
+    zone: ZoneInfo
     day_type: DayType
     starts_at: datetime
     ends_at: datetime
@@ -114,6 +115,7 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
     amount_fen = fen_from_nano_yuan(priced.rating.amount_nano_yuan)
     return DaySettlement(
         day=day,
+        zone=zone,
         day_type=calendar.day_type(day),
         starts_at=starts_at,
         ends_at=ends_at,

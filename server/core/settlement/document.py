@@ -14,6 +14,22 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class MeterInputs:
+    """A meter's trusted readings from `first_read_at` to `last_read_at`, `reading_count` of them.
+
+    No instants: the meter had no reading.
+    """
+
+    meter_id: int
+    meter_code: str
+    transformer_ratio: int
+    rollover_wh: int
+    first_read_at: datetime | None
+    last_read_at: datetime | None
+    reading_count: int
+
+
+@dataclass(frozen=True)
 class StatementInputs:
     """What a statement says it was made from: enough to gather the same and rate it afresh."""
 
@@ -24,13 +40,12 @@ class StatementInputs:
     gap_s: int
     tariff_code: str
     tariff_valid_from: date
-    readings_by_meter: Mapping[int, tuple[datetime, datetime] | None]
+    meters: tuple[MeterInputs, ...]
 
 
-def statement_document(
-    settlement: DaySettlement, version: TariffVersion, zone: ZoneInfo
-) -> dict[str, object]:
+def statement_document(settlement: DaySettlement, version: TariffVersion) -> dict[str, object]:
     """JSON-able: integers, texts and ISO 8601 times of the site; equal days, equal documents."""
+    zone = settlement.zone
 
     def local(at: datetime | None) -> str | None:
         return None if at is None else at.astimezone(zone).isoformat()
@@ -125,7 +140,7 @@ def read_inputs(document: Mapping[str, object]) -> StatementInputs:
 def _read_inputs(document: Mapping[str, object]) -> StatementInputs:
     if document["format"] != FORMAT:
         raise InvalidInputError(f"a statement document of format {document['format']!r}")
-    tariff, meters = _table(document["tariff"]), _rows(document["readings"])
+    tariff = _table(document["tariff"])
     return StatementInputs(
         day=date.fromisoformat(_text(document["day"])),
         opened_at=_instant(document["starts_at"]),
@@ -134,14 +149,21 @@ def _read_inputs(document: Mapping[str, object]) -> StatementInputs:
         gap_s=_integer(document["gap_s"]),
         tariff_code=_text(tariff["code"]),
         tariff_valid_from=date.fromisoformat(_text(tariff["valid_from"])),
-        readings_by_meter={_integer(meter["meter_id"]): _read_span(meter) for meter in meters},
+        meters=tuple(_read_meter(row) for row in _rows(document["readings"])),
     )
 
 
-def _read_span(meter: Mapping[str, object]) -> tuple[datetime, datetime] | None:
-    if meter["first_read_at"] is None:
-        return None
-    return _instant(meter["first_read_at"]), _instant(meter["last_read_at"])
+def _read_meter(row: Mapping[str, object]) -> MeterInputs:
+    read = row["first_read_at"] is not None
+    return MeterInputs(
+        meter_id=_integer(row["meter_id"]),
+        meter_code=_text(row["meter"]),
+        transformer_ratio=_integer(row["transformer_ratio"]),
+        rollover_wh=_integer(row["rollover_wh"]),
+        first_read_at=_instant(row["first_read_at"]) if read else None,
+        last_read_at=_instant(row["last_read_at"]) if read else None,
+        reading_count=_integer(row["reading_count"]),
+    )
 
 
 def _instant(value: object) -> datetime:
