@@ -1,0 +1,135 @@
+"""What the managers' pages show, gathered once for the first page and for each live look."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from sanic import Request
+
+from server.core.calendar import local_day
+from server.handlers.admin_sessions import page_manager
+from server.handlers.charts import DayChart, day_chart
+from server.handlers.regions import Live, Regions
+from server.handlers.rendering import fragment
+from server.http.bodies import text_argument
+from server.http.context import WebContext
+from server.http.locale import locale_of
+from server.services import admin_views, tenancies, usage
+from server.services.admin_views import ActLine, Counts, MeterLine, ShopLine, SiteRef
+from server.services.manager_acts import Act, may
+from server.services.managers import Manager
+from server.services.tenancies import TenancyOverview
+from server.services.wakeups import tenancy_topic
+
+SHOPS_ON_PAGE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The first page: `site` None means all malls of this manager."""
+
+    site: SiteRef | None
+    sites: list[SiteRef]
+    query: str
+    counts: Counts
+    shops: list[ShopLine]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShopFacts:
+    """One shop with its day, its money and its meters; `tenancy` None: nobody lives there."""
+
+    shop: ShopLine
+    site: SiteRef
+    tenancy: TenancyOverview | None
+    chart: DayChart | None
+    meters: list[MeterLine]
+    acts: list[ActLine]
+    binding_code: str | None
+    may_switch: bool
+
+
+async def gather_overview(request: Request, manager: Manager) -> Overview:
+    """The overview of the mall asked for, or of all."""
+    malls = await admin_views.sites(manager.site_id)
+    code = text_argument(request, "site")
+    site = await admin_views.site_of_code(manager.site_id, code) if code else None
+    site_id = site.id if site else manager.site_id
+    query = text_argument(request, "q", length_max=admin_views.QUERY_MAX) or ""
+    shops = await admin_views.shops_by_need(site_id, query, SHOPS_ON_PAGE + 1)
+    return Overview(
+        site=site or (malls[0] if len(malls) == 1 else None),
+        sites=malls,
+        query=query,
+        counts=await admin_views.counts(site_id),
+        shops=shops[:SHOPS_ON_PAGE],
+        more=len(shops) > SHOPS_ON_PAGE,
+    )
+
+
+async def gather_shop(
+    request: Request, context: WebContext, manager: Manager, code: str
+) -> ShopFacts:
+    """One shop of this manager's."""
+    shop = await admin_views.find_shop(manager.site_id, code, text_argument(request, "site"))
+    site = await admin_views.site_of_code(manager.site_id, shop.site_code)
+    now = context.clock()
+    tenancy, chart, binding_code = None, None, None
+    if shop.tenancy_id is not None:
+        tenancy = await tenancies.overview(shop.tenancy_id, now)
+        today = local_day(now, ZoneInfo(site.timezone))
+        points = await usage.usage(shop.tenancy_id, today, today + timedelta(days=1), "hour", now)
+        chart = day_chart(points, site.timezone)
+        if may(manager.role, Act.BINDING_CODES):
+            binding_code = await admin_views.binding_code(shop.tenancy_id)
+    meters = await admin_views.meters(shop.shop_id)
+    subjects = [f"shop:{shop.code}", *(f"meter:{meter.code}" for meter in meters)]
+    return ShopFacts(
+        shop=shop,
+        site=site,
+        tenancy=tenancy,
+        chart=chart,
+        meters=meters,
+        acts=await admin_views.acts(shop.site_id, subjects),
+        binding_code=binding_code,
+        may_switch=may(manager.role, Act.SUPPLY),
+    )
+
+
+async def overview_live(request: Request, context: WebContext) -> Live:
+    """How the overview follows its shops."""
+    locale = locale_of(request)
+
+    async def look() -> Regions:
+        manager = await page_manager(request, context)
+        seen = await gather_overview(request, manager)
+        return Regions(
+            {
+                name: fragment(locale, f"region_{name}.html", seen=seen, now=context.clock())
+                for name in ("counts", "shops")
+            }
+        )
+
+    await page_manager(request, context)
+    return Live(["tenancy:*"], look)
+
+
+async def shop_live(request: Request, context: WebContext, code: str) -> Live:
+    """How one shop's page follows it."""
+    locale = locale_of(request)
+
+    async def look() -> Regions:
+        manager = await page_manager(request, context)
+        facts = await gather_shop(request, context, manager, code)
+        return Regions(
+            {
+                name: fragment(locale, f"region_{name}.html", facts=facts, now=context.clock())
+                for name in ("supply", "money", "day", "meters")
+            }
+        )
+
+    manager = await page_manager(request, context)
+    shop = await admin_views.find_shop(manager.site_id, code, text_argument(request, "site"))
+    topics = [] if shop.tenancy_id is None else [tenancy_topic(shop.tenancy_id)]
+    return Live(topics, look)

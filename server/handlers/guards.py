@@ -1,0 +1,84 @@
+"""Who sent this form, and from where: cookies, same origin, CSRF, typed fields."""
+
+import hashlib
+import hmac
+import re
+from urllib.parse import urlsplit
+
+from sanic import HTTPResponse, Request
+
+from server.core.errors import ForbiddenError, InvalidInputError
+from server.http.context import WebContext
+
+MANAGER_COOKIE, KIOSK_COOKIE, FORM_COOKIE = "mw_manager", "mw_kiosk", "mw_form"
+FIELD = "csrf"
+_YUAN = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,2}))?", re.ASCII)
+
+
+def csrf_of(secret: str) -> str:
+    """The form token that belongs to a cookie's secret: tells nothing of the secret."""
+    return hashlib.sha256(f"csrf:{secret}".encode()).hexdigest()[:32]
+
+
+def check_origin(request: Request, context: WebContext) -> None:
+    """Refuse what another site's page sent; a browser that says nothing has the token to show."""
+    fetch_site = request.headers.get("sec-fetch-site")
+    if fetch_site is not None:
+        if fetch_site not in {"same-origin", "none"}:
+            raise ForbiddenError("sent from another site")
+        return
+    origin = request.headers.get("origin")
+    if origin is None:
+        return
+    ours = {request.host, urlsplit(context.settings.public_url or "").netloc}
+    if urlsplit(origin).netloc not in ours - {""}:
+        raise ForbiddenError("sent from another site")
+
+
+def check_form(request: Request, context: WebContext, secret: str) -> None:
+    """Refuse a form without the token of this cookie."""
+    check_origin(request, context)
+    if not hmac.compare_digest(form_text(request, FIELD, length_max=64), csrf_of(secret)):
+        raise ForbiddenError("the form is not of this session")
+
+
+def form_text(request: Request, name: str, *, length_max: int = 200) -> str:
+    """One field of a form, "" where it is missing; twice the same name is refused."""
+    form = request.form
+    values = [] if form is None else form.getlist(name) or []
+    if len(values) > 1 or any(len(value) > length_max for value in values):
+        raise InvalidInputError(f"field {name!r} is given twice or too long")
+    return str(values[0]).strip() if values else ""
+
+
+def fen_from_text(text: str) -> int:
+    """An amount as a person types it ("50", "50.5") in fen; raises InvalidInputError."""
+    match = _YUAN.fullmatch(text.strip().removeprefix("¥"))
+    if match is None:
+        raise InvalidInputError("an amount in yuan with up to two decimals")
+    return int(match.group(1)) * 100 + int((match.group(2) or "").ljust(2, "0"))
+
+
+def set_cookie(
+    response: HTTPResponse, context: WebContext, name: str, value: str, *, path: str, life_s: int
+) -> None:
+    """A cookie that scripts cannot read and other sites' forms do not send."""
+    response.add_cookie(
+        name,
+        value,
+        path=path,
+        max_age=life_s,
+        httponly=True,
+        samesite="Lax",
+        secure=is_https(context),
+    )
+
+
+def end_cookie(response: HTTPResponse, context: WebContext, name: str, *, path: str) -> None:
+    """Make the browser forget a cookie."""
+    set_cookie(response, context, name, "", path=path, life_s=0)
+
+
+def is_https(context: WebContext) -> bool:
+    """Whether the public reaches us over TLS."""
+    return (context.settings.public_url or "").startswith("https://")

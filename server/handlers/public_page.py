@@ -1,0 +1,123 @@
+"""The page behind the printed QR code, /s: top a shop up without a login, watch it arrive."""
+
+import asyncio
+import re
+import secrets
+from pathlib import Path
+
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.response import raw
+
+from server.core.errors import NotFoundError
+from server.handlers.guards import check_origin, form_text
+from server.handlers.paying import browser_of, offered, wanted_fen, wanted_method, watch
+from server.handlers.rendering import error_page, page, see_other
+from server.http.bodies import client_address
+from server.http.context import WebContext
+from server.services import public_page
+from server.services.public_page import AnonymousOrder, PublicShop
+
+DOMAIN_CHECK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.txt", re.ASCII)
+CHECK_BYTES_MAX = 4_096
+TOKEN_MAX = 64
+# WeChat's H5 pay asks from which domain its payer came; the token in our path is not its business
+REFERRER = {"Referrer-Policy": "strict-origin"}
+
+
+def blueprint(context: WebContext) -> Blueprint:
+    """The routes under /s."""
+    room = Blueprint("public_page", url_prefix="/s")
+    room.exception(Exception)(error_page(context, "/s"))
+
+    @room.get("/<token:str>")
+    async def get_shop(request: Request, token: str) -> HTTPResponse:
+        if token.endswith(".txt"):
+            return await _domain_check(context.settings.data_dir / "domain-checks", token)
+        return await _shop_page(request, context, await find_shop(token), token)
+
+    @room.post("/<token:str>/top-ups")
+    async def order_top_up(request: Request, token: str) -> HTTPResponse:
+        check_origin(request, context)
+        shop = await find_shop(token)
+        methods = await context.platforms.methods(shop.site_id)
+        wish = AnonymousOrder(
+            shop_id=shop.shop_id,
+            tenancy_id=shop.tenancy_id,
+            amount_fen=wanted_fen(request),
+            method=wanted_method(request, methods),
+            nonce=form_text(request, "nonce", length_max=public_page.NONCE_MAX),
+            address=client_address(request),
+            client_ip=client_address(request),
+            public_url=context.settings.public_url,
+            return_path=f"/s/{token}/returns",
+        )
+        view = await public_page.order(wish, context.platforms, context.clock())
+        return see_other(f"/s/{token}/top-ups/{view.top_up_no}?pay=1")
+
+    @room.get("/<token:str>/returns/<key:str>")
+    async def come_back(_request: Request, token: str, key: str) -> HTTPResponse:
+        shop = await find_shop(token)
+        return see_other(f"/s/{token}/top-ups/{await public_page.no_of_key(shop.shop_id, key)}")
+
+    @room.get("/<token:str>/top-ups/<no:str>")
+    async def get_top_up(request: Request, token: str, no: str) -> HTTPResponse:
+        shop = await find_shop(token)
+        found = await public_page.find_top_up(shop.shop_id, no)
+        return page(
+            request,
+            context,
+            "public_top_up.html",
+            headers=REFERRER,
+            shop=shop,
+            token=token,
+            watched=await watch(found, context.clock()),
+            at_once=request.args.get("pay") == "1",
+        )
+
+    return room
+
+
+async def find_shop(token: str) -> PublicShop:
+    """The shop of a code of a sane length."""
+    if len(token) > TOKEN_MAX:
+        raise NotFoundError("shop token")
+    return await public_page.shop_of_token(token)
+
+
+async def _shop_page(
+    request: Request, context: WebContext, shop: PublicShop, token: str
+) -> HTTPResponse:
+    browser = browser_of(request.headers.get("user-agent", ""))
+    methods = await context.platforms.methods(shop.site_id)
+    return page(
+        request,
+        context,
+        "public_shop.html",
+        headers=REFERRER,
+        shop=shop,
+        token=token,
+        browser=browser.value,
+        methods=offered(browser, methods),
+        amounts_fen=public_page.AMOUNTS_FEN,
+        page_url=f"{context.settings.public_url}/s/{token}",
+        nonce=secrets.token_hex(16),
+    )
+
+
+async def _domain_check(folder: Path, name: str) -> HTTPResponse:
+    """A platform's proof that the domain is ours: a small file that the operator put there."""
+    if DOMAIN_CHECK.fullmatch(name) is None:
+        raise NotFoundError("domain check")
+    content = await asyncio.to_thread(_read_small, folder / name)
+    return raw(content, content_type="text/plain; charset=utf-8")
+
+
+def _read_small(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(CHECK_BYTES_MAX + 1)
+    except OSError as error:
+        raise NotFoundError("domain check") from error
+    if len(content) > CHECK_BYTES_MAX:
+        raise NotFoundError("domain check")
+    return content
