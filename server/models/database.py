@@ -23,7 +23,7 @@ TABLES = (
 Connection = BaseDBAsyncClient
 Row = dict[str, Any]
 
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=dict)  # frozen mappings are written as what they are
 _decoder = msgspec.json.Decoder()
 
 

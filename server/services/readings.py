@@ -310,3 +310,8 @@ async def ensure_months(parent: str, instants: set[datetime]) -> None:
             first = datetime(year, month, 1).date()  # noqa: DTZ001  a month has no timezone
             await rows(connection, "SELECT ensure_month_partition($1, $2)", parent, first)
     _months_made.update(months)
+
+
+def forget_months() -> None:
+    """Make sure of the partitions anew (after a change of database in this process)."""
+    _months_made.clear()

@@ -53,9 +53,9 @@ WHERE meter.shop_id = ANY($1::bigint[]) AND meter.role = 'shop'
 ORDER BY control.meter_id FOR NO KEY UPDATE OF control
 """
 DECIDED = """
-UPDATE tenancy SET supply_state = $2, supply_reasons = $3::jsonb, supply_decided_at = $4,
+UPDATE tenancy SET supply_state = $2::text, supply_reasons = $3::jsonb, supply_decided_at = $4,
     overdrawn_since = $5, decide_again_at = $6, notice_memory = $7::jsonb,
-    reconnect_confirmed_at = CASE WHEN $2 = 'disconnected' THEN NULL ELSE reconnect_confirmed_at END
+    reconnect_confirmed_at = CASE WHEN $2::text <> 'disconnected' THEN reconnect_confirmed_at END
 WHERE id = $1
 """
 SAVE_CONTROL = """
