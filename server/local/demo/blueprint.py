@@ -30,7 +30,7 @@ class Shop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meter:
-    """One meter; `start_wh` is its register when the history begins, `place` its unit or address."""
+    """One meter: `start_wh` is its register as the history begins, `place` its unit or address."""
 
     code: str
     gateway: str

@@ -1,7 +1,7 @@
 """A month before the demo began: what the meters showed, and when the shops paid at the desk."""
 
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from itertools import accumulate
 
 from server.core.errors import InvalidInputError
@@ -12,6 +12,7 @@ DAYS = 30
 SLOT = timedelta(microseconds=SLOT_US)
 SHOWN_WH = 10  # the demo's meters show hundredths of a kWh
 HUNDRED_YUAN_FEN = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PERMILLE = 1_000
 _DESK_OPENS_AT, _DESK_HOURS = 10, 10
 _FEWEST_TOP_UPS = 2
@@ -72,16 +73,17 @@ def _counted(
     mall: Mall, meter: Meter, start: datetime, now: datetime
 ) -> tuple[list[datetime], list[int]]:
     """Each quarter of an hour from `start` and `now`, with the exact energy counted until then."""
-    if (start - datetime.fromtimestamp(0, start.tzinfo)) % SLOT:
+    if (start - _EPOCH) % SLOT:
         raise InvalidInputError("a history starts at a quarter of an hour")
     by_load = [
         [span.watt_us for span in spans(load, start, now, mall.zone)]
         for load in mall.loads_behind(meter)
     ]
-    steps = [sum(parts) * (_PERMILLE + meter.loss_permille) // _PERMILLE for parts in zip(*by_load)]
+    with_losses = _PERMILLE + meter.loss_permille
+    steps = [sum(parts) * with_losses // _PERMILLE for parts in zip(*by_load, strict=True)]
     counted = list(accumulate(steps, initial=0))
-    utc_start = start.astimezone(now.tzinfo)
-    moments = [min(utc_start + i * SLOT, now) for i in range(len(counted))]
+    begin, end = start.astimezone(UTC), now.astimezone(UTC)
+    moments = [min(begin + i * SLOT, end) for i in range(len(counted))]
     return moments, counted
 
 
@@ -98,10 +100,9 @@ def top_up_plan(
     cost: whoever loads the demo adds one at `last_top_up_at` with the exact rest.
     """
     days = (now - start) // timedelta(days=1)
-    if days < _FEWEST_TOP_UPS:
-        raise InvalidInputError("a history of payments needs some days")
-    seed = int(shop.binding_code)
-    count = _FEWEST_TOP_UPS + seed % 3
+    count = _count_top_ups(shop)
+    if days < count:
+        raise InvalidInputError(f"{count} payments need as many days")
     nearly_empty = shop.code == mall.nearly_empty_shop
     margin_fen = cost_until_now_fen * shop.days_left // days
     plan: list[PlannedTopUp] = []
@@ -111,22 +112,26 @@ def top_up_plan(
         hundreds = target_fen // HUNDRED_YUAN_FEN + (0 if nearly_empty else 1)
         amount_fen = hundreds * HUNDRED_YUAN_FEN - paid_fen
         if amount_fen > 0:
-            paid_at = _at_the_desk(mall, seed, start + i * days // count * timedelta(days=1))
+            paid_at = _at_the_desk(mall, shop, start, i * days // count)
             plan.append(PlannedTopUp(shop.code, paid_at, amount_fen))
             paid_fen += amount_fen
     return tuple(plan)
 
 
-def last_top_up_at(mall: Mall, shop: Shop, now: datetime) -> datetime:
-    """When the nearly empty shop paid for the last time: a week ago, at the desk."""
-    return _at_the_desk(mall, int(shop.binding_code), now - timedelta(days=7))
+def last_top_up_at(mall: Mall, shop: Shop, start: datetime, now: datetime) -> datetime:
+    """When the nearly empty shop paid for the last time: the turn that its plan leaves out."""
+    count = _count_top_ups(shop)
+    days = (now - start) // timedelta(days=1)
+    return _at_the_desk(mall, shop, start, (count - 1) * days // count)
 
 
-def _at_the_desk(mall: Mall, seed: int, day: datetime) -> datetime:
-    """Some minute of the desk's hours on a local day."""
-    local = day.astimezone(mall.zone)
+def _count_top_ups(shop: Shop) -> int:
+    return _FEWEST_TOP_UPS + int(shop.binding_code) % 3
+
+
+def _at_the_desk(mall: Mall, shop: Shop, start: datetime, day: int) -> datetime:
+    """Some minute of the desk's hours on the day-th local day."""
+    date = start.astimezone(mall.zone).date() + timedelta(days=day)
     half = _DESK_HOURS * 60 // 2
-    minutes = half + noise(seed, local.toordinal(), half - 1)
-    return datetime.combine(local.date(), time(_DESK_OPENS_AT), mall.zone) + timedelta(
-        minutes=minutes
-    )
+    minutes = half + noise(int(shop.binding_code), day, half - 1)
+    return datetime.combine(date, time(_DESK_OPENS_AT), mall.zone) + timedelta(minutes=minutes)

@@ -1,4 +1,4 @@
-"""What the demo's energy costs: enough arithmetic to plan payments with, not the product's rating."""
+"""What the demo's energy costs: arithmetic to plan payments with, not the product's rating."""
 
 from datetime import datetime, timedelta
 
