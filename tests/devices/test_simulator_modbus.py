@@ -90,7 +90,7 @@ async def test_the_older_acrel_is_read_as_a_block_of_48(mode: str) -> None:
         assert (block[21] << 16 | block[22]) == meter.register_wh // 10 == 77_777
         assert block[10] == meter.show_power_w()
         assert 2_200 < block[1] < 2_400
-        assert block[35] & 0xE000 == 0xE000
+        assert block[36] & 0xE000 == 0xE000
         part = (await client.read_holding_registers(22, count=1, device_id=2)).registers
         assert part == [block[22]]  # half a value is still that half
 
@@ -109,7 +109,7 @@ async def test_the_older_acrel_obeys_forced_control(
 ) -> None:
     async with bank_of("modbus-tcp") as bank, client_of(bank, "modbus-tcp") as client:
         assert not (await client.write_registers(87, values, device_id=2)).isError()
-        word = (await client.read_holding_registers(35, count=1, device_id=2)).registers
+        word = (await client.read_holding_registers(36, count=1, device_id=2)).registers
         assert (word, bank.meters["M-2"].contact_connected) == ([status], flows)
         back = (await client.read_holding_registers(87, count=2, device_id=2)).registers
         assert back == ([1, values[1]] if values[0] else [0, 0])

@@ -2,7 +2,7 @@
 
 Sources: `example/demo-relay` is the example in the public contract (meter profiles);
 `acrel/ddsy1352-older` is the map read from the vendor's configuration tool for
-DDSY1352/DTSY1352/ADF300 (48 registers from 0; forced control at 87).
+DDSY1352/DTSY1352/ADF300 (48 registers from 0, status in 36; forced control at 87).
 """
 
 import struct
@@ -181,7 +181,7 @@ DDSY1352_OLDER = Layout(
         Field(3, 25, WordType.U32, Meter.show_peak_wh, per_count=10),
         Field(3, 27, WordType.U32, Meter.show_flat_wh, per_count=10),
         Field(3, 29, WordType.U32, Meter.show_valley_wh, per_count=10),
-        Field(3, 35, WordType.U16, _ddsy_status),
+        Field(3, 36, WordType.U16, _ddsy_status),
         Field(3, 87, WordType.U16, _forced_word),
         Field(3, 88, WordType.U16, _forced_action_word),
     ),
