@@ -5,7 +5,7 @@ in this order: settlement_due, tenancy, meter_control, wallet (docs/locks.md).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 from server.core.calendar import day_bounds, local_day
@@ -14,7 +14,7 @@ from server.core.ledger.flows import energy_charged
 from server.core.settlement.day import DaySettlement, settle_day
 from server.core.settlement.document import statement_document
 from server.core.settlement.interval import MeterPath, path_from_rows
-from server.core.tariff.versions import TariffVersion, block_period_start, version_on
+from server.core.tariff.versions import BlockPeriod, TariffVersion, version_on
 from server.models.database import Connection, Row, row, rows, to_json, transaction
 from server.services.journal import post
 from server.services.readings import ensure_months
@@ -38,7 +38,7 @@ FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
 WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id FOR NO KEY UPDATE OF tenancy
 """
 
-# From the last trusted reading at or before the instant, up to all that there is.
+# From the last trusted reading at or before `since` to the first at or after `until`.
 PATHS = """
 SELECT wanted.tenancy_id, meter.id, meter.code, meter.transformer_ratio, meter.rollover_wh,
        path.read_at, path.register_wh
@@ -48,7 +48,10 @@ JOIN meter ON meter.shop_id = wanted.shop_id AND meter.role = 'shop'
 LEFT JOIN LATERAL (
     SELECT read_at, register_wh FROM reading
     WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
-      AND read_at <= wanted.until
+      AND read_at <= coalesce((
+        SELECT min(read_at) FROM reading
+        WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
+          AND read_at >= wanted.until), wanted.until)
       AND read_at >= coalesce((
         SELECT max(read_at) FROM reading
         WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
@@ -127,7 +130,33 @@ class _Work:
     versions: tuple[TariffVersion, ...]
     first_day: date
     paths: tuple[MeterPath, ...] = ()
-    block_start_wh: int = 0
+    used: "_Used" = field(default_factory=lambda: _Used(0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Energy since the month's and since the year's begin, in which blocks count."""
+
+    month_wh: int
+    year_wh: int
+
+    def before(self, day: date, version: TariffVersion) -> int:
+        """The figure from which this day's blocks go on."""
+        match version.block_period:
+            case BlockPeriod.MONTH:
+                return 0 if day.day == 1 else self.month_wh
+            case BlockPeriod.YEAR:
+                return 0 if (day.month, day.day) == (1, 1) else self.year_wh
+            case None:
+                return 0
+
+    def after(self, day: date, energy_wh: int) -> "_Used":
+        """With a day's energy added, begun anew where a month or a year begins."""
+        new_month, new_year = day.day == 1, (day.month, day.day) == (1, 1)
+        return _Used(
+            energy_wh + (0 if new_month else self.month_wh),
+            energy_wh + (0 if new_year else self.year_wh),
+        )
 
 
 async def settle_due(now: datetime, *, limit: int = BATCH_MAX) -> list[int]:
@@ -208,26 +237,26 @@ async def _with_paths(connection: Connection, work: Sequence[_Work], now: dateti
 
 
 async def _with_blocks(connection: Connection, work: Sequence[_Work]) -> list[_Work]:
-    """The energy that each tenancy had used in its block period before the first day."""
-    starts = {
-        one.tenancy["id"]: block_period_start(
-            version_on(one.versions, one.first_day), one.first_day
-        )
-        for one in work
-    }
-    wanted = [one for one in work if starts[one.tenancy["id"]] is not None]
+    """The energy used since the month's and the year's begin, where a tariff has blocks."""
+    wanted = [one for one in work if any(version.block_period for version in one.versions)]
     if not wanted:
         return list(work)
-    found = await rows(
-        connection,
-        BLOCKS,
-        [one.tenancy["site_id"] for one in wanted],
-        [one.tenancy["id"] for one in wanted],
-        [starts[one.tenancy["id"]] for one in wanted],
-        [one.first_day for one in wanted],
-    )
-    used = {one["tenancy_id"]: one["energy_wh"] for one in found}
-    return [replace(one, block_start_wh=used.get(one.tenancy["id"], 0)) for one in work]
+    used: list[dict[int, int]] = []
+    for start in (lambda day: day.replace(day=1), lambda day: day.replace(month=1, day=1)):
+        found = await rows(
+            connection,
+            BLOCKS,
+            [one.tenancy["site_id"] for one in wanted],
+            [one.tenancy["id"] for one in wanted],
+            [start(one.first_day) for one in wanted],
+            [one.first_day for one in wanted],
+        )
+        used.append({one["tenancy_id"]: one["energy_wh"] for one in found})
+    month, year = used
+    return [
+        replace(one, used=_Used(month.get(one.tenancy["id"], 0), year.get(one.tenancy["id"], 0)))
+        for one in work
+    ]
 
 
 def _settle_open_days(work: _Work, now: datetime) -> list[DaySettlement]:
@@ -237,15 +266,12 @@ def _settle_open_days(work: _Work, now: datetime) -> list[DaySettlement]:
         return []
     last_day = min(local_day(min(newest, now), work.rules.zone), _last_day(work))
     settled: list[DaySettlement] = []
-    day, used_wh = work.first_day, work.block_start_wh
+    day, used = work.first_day, work.used
     while day <= last_day and len(settled) < DAYS_MAX:
         version = version_on(work.versions, day)
-        start = block_period_start(version, day)
-        if start == day or start is None:
-            used_wh = 0
-        one = _settle(work, day, version, used_wh)
+        one = _settle(work, day, version, used.before(day, version))
         settled.append(one)
-        used_wh += one.energy_wh
+        used = used.after(day, one.energy_wh)
         day += timedelta(days=1)
     return settled
 
@@ -337,7 +363,8 @@ async def _close(
         day = one.first_day
         if day != one.tenancy["first_open_day"] or day >= today:
             continue
-        settled = _settle(one, day, version_on(one.versions, day), one.block_start_wh)
+        version = version_on(one.versions, day)
+        settled = _settle(one, day, version, one.used.before(day, version))
         if settled.complete or (settled.has_later_reading and day <= overdue):
             closing.append((one, settled))
     transactions = [await _charge(connection, one, day) for one, day in closing]

@@ -1,0 +1,76 @@
+"""The platforms' door: verify, keep, commit, answer; then credit what was kept.
+
+A notice that does not prove itself changes nothing, and its sender is told so in its own form.
+"""
+
+import structlog
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.response import raw
+
+from payments.contract import NoticeAnswer, NoticeRejectedError, PaymentPlatform, Platform
+from server.core.errors import NotFoundError
+from server.http.context import WebContext
+from server.models.database import pool, row
+from server.services import payment_inbox
+from server.services.announce import announce_tenancies
+from server.services.wakeups import INBOX
+
+log = structlog.get_logger(__name__)
+
+NOTICE_BYTES_MAX = 64 * 1024
+SITE = "SELECT id FROM site WHERE code = $1"
+
+
+def blueprint(context: WebContext) -> Blueprint:
+    """POST /payments/{wechat,alipay}/{site}/notify."""
+    doors = Blueprint("payment_callbacks", url_prefix="/payments")
+
+    async def wechat(request: Request, site: str) -> HTTPResponse | None:
+        return await _receive(context, request, site, Platform.WECHAT)
+
+    async def alipay(request: Request, site: str) -> HTTPResponse | None:
+        return await _receive(context, request, site, Platform.ALIPAY)
+
+    doors.add_route(wechat, "/wechat/<site:str>/notify", methods=["POST"])
+    doors.add_route(alipay, "/alipay/<site:str>/notify", methods=["POST"])
+    return doors
+
+
+async def _receive(
+    context: WebContext, request: Request, site_code: str, name: Platform
+) -> HTTPResponse | None:
+    site = await row(pool(), SITE, site_code[:32])
+    platform = await context.platforms.of_site(site["id"], name) if site else None
+    if site is None or platform is None:
+        raise NotFoundError("no such site, or no such merchant there")
+    now = context.clock()
+    try:
+        if len(request.body) > NOTICE_BYTES_MAX:
+            raise NoticeRejectedError("the body is too large", code="BODY_TOO_LARGE")
+        headers = {key.lower(): value for key, value in request.headers.items()}
+        notice = platform.parse_notice(headers, request.body, now)
+    except NoticeRejectedError as error:
+        log.warning("notice rejected", platform=name.value, site=site_code, code=error.code)
+        return _answer(platform.acknowledge(accepted=False, reason=error.detail))
+    kept, notice_id = await payment_inbox.keep(site["id"], platform, notice, now)
+    if kept is payment_inbox.Kept.CONTRADICTED or notice_id is None:
+        return _answer(platform.acknowledge(accepted=False, reason="contradicts the order"))
+    return await _answer_and_settle(context, request, platform, notice_id)
+
+
+async def _answer_and_settle(
+    context: WebContext, request: Request, platform: PaymentPlatform, notice_id: int
+) -> None:
+    """Answer first; should crediting fail here, the inbox worker does it a second later."""
+    answer = platform.acknowledge(accepted=True)
+    response = await request.respond(_answer(answer))
+    if response is not None:
+        await response.eof()
+    credited = await payment_inbox.settle(notice_id, context.clock())
+    if credited is not None and credited.tenancy_id is not None:
+        await announce_tenancies(context.wakeups, [credited.tenancy_id])
+    await context.wakeups.tell(INBOX)
+
+
+def _answer(answer: NoticeAnswer) -> HTTPResponse:
+    return raw(answer.body, status=answer.status, content_type=answer.content_type)
