@@ -6,7 +6,7 @@ from server.devices.errors import MisconfiguredError
 from server.devices.links.serial_port import parse_serial_format
 from server.devices.pacing import Pace
 from server.devices.profiles.profile import Profile
-from server.devices.protocols.dlt645 import Dlt645Speaker
+from server.devices.protocols.dlt645 import Dlt645Speaker, full_address
 from server.devices.protocols.modbus import Framing, ModbusSpeaker
 
 DEFAULT_BAUD = 9_600
@@ -59,7 +59,7 @@ def _speaker(config: GatewayConfig, target: MeterTarget) -> Speaker:
             raise MisconfiguredError("DL/T 645 does not travel over a modbus-tcp link")
         if target.address is None:
             raise MisconfiguredError("a DL/T 645 meter needs its address")
-        return Dlt645Speaker(target.address.zfill(12), config.dlt645_password, config.operator)
+        return Dlt645Speaker(full_address(target.address), config.dlt645_password, config.operator)
     if target.unit is None:
         raise MisconfiguredError("a Modbus meter needs its unit")
     framing = Framing.TCP if config.link == "modbus-tcp" else Framing.RTU

@@ -80,9 +80,10 @@ class Document:
         elif isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 child_place = (*place, str(key.value))
-                if child_place in self._lines:
-                    self.fault("given twice", *child_place)
+                known = child_place in self._lines
                 self._lines[child_place] = key.start_mark.line + 1
+                if known:
+                    self.fault("given twice", *child_place)
                 self._note_lines(value, child_place)
 
     def _check_schema(self) -> None:
@@ -108,6 +109,6 @@ def _explain(error: ValidationError) -> str:
         options: Any = error.validator_value
         names = [str(option["required"][0]) for option in options]
         return f"needs {' or '.join(names)}" + (", not both" if error.validator == "oneOf" else "")
-    if error.schema is False:
+    if error.validator == "not":
         return "has no place here"
     return error.message

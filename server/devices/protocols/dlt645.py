@@ -47,12 +47,12 @@ class Frame:
     data: bytes
 
 
-def address_bytes(address: str) -> bytes:
-    """Twelve printed digits as they travel, low byte first; no wildcard, no broadcast."""
-    digits = address.zfill(12)
+def full_address(text: str) -> str:
+    """The printed address with its leading zeros; no wildcard, no broadcast."""
+    digits = text.zfill(12) if text else ""
     if len(digits) != 12 or not (digits.isascii() and digits.isdigit()) or digits == "9" * 12:
-        raise MisconfiguredError(f"a DL/T 645 address is up to 12 digits, not {address!r}")
-    return bytes.fromhex(digits)[::-1]
+        raise MisconfiguredError(f"a DL/T 645 address is up to 12 digits, not {text!r}")
+    return digits
 
 
 def build_frame(frame: Frame) -> bytes:
@@ -164,9 +164,10 @@ class Dlt645Speaker:
     operator: bytes
 
     def __post_init__(self) -> None:
-        address_bytes(self.address)
-        if len(self.address) != 12 or len(self.password) != 4 or len(self.operator) != 4:
-            raise MisconfiguredError("DL/T 645: 12 digits, 4 bytes of password, 4 of operator")
+        if full_address(self.address) != self.address:
+            raise MisconfiguredError("a DL/T 645 address is spoken in full, with its zeros")
+        if len(self.password) != 4 or len(self.operator) != 4:
+            raise MisconfiguredError("DL/T 645 has 4 bytes of password and 4 of operator")
 
     def ask(
         self, request: RegisterRead | RegisterWrite | DataRead | RelayCommand
