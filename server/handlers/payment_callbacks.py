@@ -43,10 +43,10 @@ async def _receive(
     platform = await context.platforms.of_site(site["id"], name) if site else None
     if site is None or platform is None:
         raise NotFoundError("no such site, or no such merchant there")
+    if len(request.body) > NOTICE_BYTES_MAX:
+        return _answer(platform.acknowledge(accepted=False, reason="the body is too large"))
     now = context.clock()
     try:
-        if len(request.body) > NOTICE_BYTES_MAX:
-            raise NoticeRejectedError("the body is too large", code="BODY_TOO_LARGE")
         headers = {key.lower(): value for key, value in request.headers.items()}
         notice = platform.parse_notice(headers, request.body, now)
     except NoticeRejectedError as error:
@@ -55,7 +55,8 @@ async def _receive(
     kept, notice_id = await payment_inbox.keep(site["id"], platform, notice, now)
     if kept is payment_inbox.Kept.CONTRADICTED or notice_id is None:
         return _answer(platform.acknowledge(accepted=False, reason="contradicts the order"))
-    return await _answer_and_settle(context, request, platform, notice_id)
+    await _answer_and_settle(context, request, platform, notice_id)
+    return None
 
 
 async def _answer_and_settle(

@@ -242,7 +242,7 @@ async def _with_blocks(connection: Connection, work: Sequence[_Work]) -> list[_W
     if not wanted:
         return list(work)
     used: list[dict[int, int]] = []
-    for start in (lambda day: day.replace(day=1), lambda day: day.replace(month=1, day=1)):
+    for start in (_month_start, _year_start):
         found = await rows(
             connection,
             BLOCKS,
@@ -257,6 +257,14 @@ async def _with_blocks(connection: Connection, work: Sequence[_Work]) -> list[_W
         replace(one, used=_Used(month.get(one.tenancy["id"], 0), year.get(one.tenancy["id"], 0)))
         for one in work
     ]
+
+
+def _month_start(day: date) -> date:
+    return day.replace(day=1)
+
+
+def _year_start(day: date) -> date:
+    return day.replace(month=1, day=1)
 
 
 def _settle_open_days(work: _Work, now: datetime) -> list[DaySettlement]:

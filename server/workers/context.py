@@ -1,0 +1,19 @@
+"""What loops are handed by server/app.py instead of reaching for it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.channels.contract import MessageChannel
+from server.services.platforms import PlatformDirectory
+from server.services.wakeups import Wakeups
+
+
+@dataclass(frozen=True, slots=True)
+class WorkContext:
+    """The clock and the outside world of one worker process; channels by name."""
+
+    clock: Callable[[], datetime]
+    platforms: PlatformDirectory
+    channels: Mapping[str, MessageChannel]
+    wakeups: Wakeups

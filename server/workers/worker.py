@@ -1,0 +1,45 @@
+"""The worker role: which loops run, and which jobs are rung for."""
+
+import asyncio
+from datetime import timedelta
+from functools import partial
+
+from server.services.jobs import forget_old_slots
+from server.services.wakeups import INBOX, OUTBOX, SETTLE
+from server.workers.bell import TimedJob, ring
+from server.workers.context import WorkContext
+from server.workers.inbox import query_orders, settle_notices
+from server.workers.loop import keep_doing
+from server.workers.notices import send_messages
+from server.workers.settle import close_ready_days, decide_supplies, settle_readings
+
+CLOSE_EVERY = timedelta(minutes=1)
+
+
+async def run_worker(context: WorkContext) -> None:
+    """Run every loop of the role until cancelled."""
+    wakeups = context.wakeups
+    async with asyncio.TaskGroup() as group:
+        for name, step, topics in (
+            ("inbox", settle_notices, [INBOX]),
+            ("queries", query_orders, []),
+            ("settle", settle_readings, [SETTLE]),
+            ("decide", decide_supplies, []),
+            ("outbox", send_messages, [OUTBOX]),
+        ):
+            group.create_task(keep_doing(name, partial(step, context), wakeups, topics))
+        group.create_task(ring(_jobs(context), context.clock))
+
+
+def _jobs(context: WorkContext) -> list[TimedJob]:
+    async def close() -> None:
+        while await close_ready_days(context):
+            await context.wakeups.tell(OUTBOX)
+
+    async def forget() -> None:
+        await forget_old_slots(context.clock())
+
+    return [
+        TimedJob("close_days", "* * * * *", CLOSE_EVERY, close),
+        TimedJob("forget_slots", "17 3 * * *", timedelta(days=1), forget),
+    ]
