@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.local.demo.blueprint import Gateway, Mall, Meter
 
 ANY_PORT = "127.0.0.1:0"
+REDIAL_SECONDS = 2  # a real DTU may pause longer; the demo's is back soon after a collector is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ def _gateway(gateway: Gateway, address: str) -> dict[str, object]:
         "turnaround_ms": gateway.turnaround_ms,
         "registration": gateway.registration,
         "heartbeat": gateway.heartbeat,
+        "redial_seconds": REDIAL_SECONDS if gateway.link == "dtu" else None,
     }
     return fields | {key: value for key, value in optional.items() if value is not None}
 
