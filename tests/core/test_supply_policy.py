@@ -93,6 +93,7 @@ def delivered(**before: int) -> Columns:
 
 EPISODE: Columns = {"overdrawn_since": NOON - timedelta(hours=1)}  # not cut so far
 CUT: Columns = {**EPISODE, "previous_desired": OFF, "cut_commanded": True}
+NEW_EPISODE: Columns = {"overdrawn_since": None}
 NOT_CARRIED_OUT: Columns = {**EPISODE, "previous_desired": OFF}
 AWAITING: Columns = {"previous_desired": READY, "cut_commanded": True}
 CONFIRMED: Columns = {"reconnect_confirmed": True}
@@ -156,6 +157,7 @@ HOLIDAY = replace(AT_ONCE, no_disconnect=("holiday",))
         (NOTICED, facts(-1, EPISODE, delivered(minutes=60)), OFF, "overdrawn"),
         (NOTICED, facts(-1, delivered(minutes=60)), ON, "overdrawn notice_not_delivered"),
         (NOTICED, facts(-1, CUT), OFF, "overdrawn"),
+        (NOTICED, facts(-1, CUT, NEW_EPISODE), ON, "overdrawn notice_not_delivered"),
         # quiet hours, weekends, holidays
         (NIGHT, facts(-1, clock("09-16 08:59")), ON, "overdrawn quiet_hours"),
         (NIGHT, facts(-1, clock("09-16 09:00")), OFF, "overdrawn"),

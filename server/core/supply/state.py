@@ -45,7 +45,7 @@ class MeterControl:
 
     `disconnected_by_us`: we told it to disconnect (or a manager ordered it closed), so it is ours
     to close. `permitted`: a `permit_only` meter (DL/T 645 1B) was permitted to close and waits
-    for its button. `read_back_at`: a write awaits its read-back, due then.
+    for its button. `read_back_at`: a write or a person's order awaits its read-back, due then.
     """
 
     policy_state: ControlState = _CONNECTED
@@ -86,7 +86,7 @@ class Phase(StrEnum):
     """The stations between a wish and its proof."""
 
     UNSEEN = "unseen"  # never read back
-    WRITTEN = "written"  # a write awaits its read-back
+    WRITTEN = "written"  # a write, or a person's order, awaits a read-back
     SETTLED = "settled"  # as desired
     BLOCKED = "blocked"  # not as desired, and only a person may change that
     RETRYING = "retrying"  # not as desired; the next write waits for `retry_at`
@@ -176,14 +176,17 @@ def _on_policy_changed(control: MeterControl, event: Event, _now: datetime) -> M
     return _name_relay_case(_start_change(wished), Case.OPENED_OUTSIDE)
 
 
-def _on_held(control: MeterControl, _event: Event, _now: datetime) -> MeterControl:
-    return _start_change(replace(control, hold=True))
+def _on_held(control: MeterControl, _event: Event, now: datetime) -> MeterControl:
+    return _start_change(replace(control, hold=True, read_back_at=now))
 
 
-def _on_hold_released(control: MeterControl, _event: Event, _now: datetime) -> MeterControl:
-    """A person took the relay over: whoever opened it, closing it is now our order."""
-    ours = control.disconnected_by_us or control.confirmed is not _CONNECTED
-    return _start_change(replace(control, hold=False, disconnected_by_us=ours, case=None))
+def _on_hold_released(control: MeterControl, _event: Event, now: datetime) -> MeterControl:
+    """A person took the relay over: whoever opened it, closing it is now our order.
+
+    A person's order reads the relay first: what was confirmed a minute ago may be why they order.
+    """
+    taken_over = replace(control, hold=False, disconnected_by_us=True, case=None)
+    return _start_change(replace(taken_over, read_back_at=now))
 
 
 def _start_change(control: MeterControl) -> MeterControl:
