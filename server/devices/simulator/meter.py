@@ -84,8 +84,8 @@ class Meter:
 
     def _count(self, period: int, watt_us: int) -> None:
         for feeder in self._feeders:
-            loss_permille = feeder.config.loss_permille
-            feeder._count(period, watt_us * (_PERMILLE + loss_permille) // _PERMILLE)  # noqa: SLF001
+            with_losses = watt_us * (_PERMILLE + feeder.config.loss_permille) // _PERMILLE
+            feeder._count(period, with_losses)  # noqa: SLF001 - its own class
         if FaultName.COUNTER_FROZEN not in self._faults:
             self._memory.total_watt_us += watt_us
             self._memory.period_watt_us[period] += watt_us
