@@ -1,0 +1,124 @@
+"""A person comes to a tenancy: what a scan shows, the binding code, and the way out.
+
+The printed QR code names the shop and never binds; the binding code does, and guesses at it are
+limited per user and per shop. Locks: the guesses' (user, then shop), then the binding's row.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.core.errors import ConflictError, InvalidInputError, NotFoundError
+from server.models.database import Connection, Row, pool, row, rows, transaction
+from server.services import guesses
+
+USER_SCOPE, SHOP_SCOPE = "binding_user", "binding_shop"
+GUESSES_PER_USER, GUESSES_PER_SHOP, GUESS_WINDOW_S = 5, 10, 900
+BOUND_MAX = 200  # shops of one person
+
+SHOP = """
+SELECT shop.id, shop.site_id, shop.code, shop.name, site.name AS site_name,
+       tenancy.id AS tenancy_id, tenancy.binding_code
+FROM shop JOIN site ON site.id = shop.site_id
+LEFT JOIN tenancy ON tenancy.shop_id = shop.id AND tenancy.closed_at IS NULL
+WHERE shop.token = $1
+"""
+BOUND = """
+SELECT count(*) AS bound, count(*) FILTER (WHERE tenancy_id = $2) AS here
+FROM binding WHERE user_id = $1 AND ended_at IS NULL
+"""
+BIND = """
+INSERT INTO binding (user_id, tenancy_id, bound_at) VALUES ($1, $2, $3)
+ON CONFLICT (user_id, tenancy_id) WHERE ended_at IS NULL DO NOTHING
+"""
+UNBIND = """
+UPDATE binding SET ended_at = $3
+WHERE user_id = $1 AND tenancy_id = $2 AND ended_at IS NULL RETURNING id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedShop:
+    """What a scan shows before binding; `tenancy_id` only to whom it is bound already."""
+
+    site_name: str
+    shop_code: str
+    masked_name: str
+    tenancy_id: int | None
+
+
+class WrongBindingCodeError(InvalidInputError):
+    """Not the binding code of the shop's tenancy."""
+
+    code = "wrong_binding_code"
+
+
+def masked(name: str) -> str:
+    """A name as strangers may see it: its first character, and a star for each further one."""
+    return name[:1] + "*" * max(len(name) - 1, 1)
+
+
+async def scanned_shop(user_id: int, shop_token: str) -> ScannedShop:
+    """The shop of a printed code; raises NotFoundError for any other."""
+    shop = await _shop_of(pool(), shop_token)
+    bound = await row(pool(), BOUND, user_id, shop["tenancy_id"])
+    return ScannedShop(
+        site_name=shop["site_name"],
+        shop_code=shop["code"],
+        masked_name=masked(shop["name"]),
+        tenancy_id=shop["tenancy_id"] if bound and bound["here"] else None,
+    )
+
+
+async def bind(user_id: int, shop_token: str, binding_code: str, now: datetime) -> int:
+    """Bind a user to the shop's open tenancy, whose id this is; binding again changes nothing.
+
+    Raises NotFoundError (no such token), LimitedError, WrongBindingCodeError, or ConflictError
+    (nobody lives there, or the user has too many shops).
+    """
+    async with transaction() as connection:
+        await guesses.lock_within(connection, USER_SCOPE, str(user_id))
+        await guesses.check_within(connection, USER_SCOPE, str(user_id), now)
+        shop = await _shop_of(connection, shop_token)
+        await guesses.lock_within(connection, SHOP_SCOPE, str(shop["id"]))
+        await guesses.check_within(connection, SHOP_SCOPE, str(shop["id"]), now)
+        if shop["tenancy_id"] is None:
+            raise ConflictError("nobody lives in this shop now")
+        right = secrets.compare_digest(binding_code.encode(), shop["binding_code"].encode())
+        if right:
+            await _bind(connection, user_id, shop["tenancy_id"], now)
+        else:
+            await _count(connection, USER_SCOPE, user_id, GUESSES_PER_USER, now)
+            await _count(connection, SHOP_SCOPE, shop["id"], GUESSES_PER_SHOP, now)
+    if not right:  # raised only now, for the count must be committed
+        raise WrongBindingCodeError
+    return int(shop["tenancy_id"])
+
+
+async def unbind(user_id: int, tenancy_id: int, now: datetime) -> None:
+    """End a binding; raises NotFoundError where there is none."""
+    if await row(pool(), UNBIND, user_id, tenancy_id, now) is None:
+        raise NotFoundError("no such binding")
+
+
+async def _shop_of(connection: Connection, shop_token: str) -> Row:
+    shop = await row(connection, SHOP, shop_token)
+    if shop is None:
+        raise NotFoundError("no such shop token")
+    return shop
+
+
+async def _bind(connection: Connection, user_id: int, tenancy_id: int, now: datetime) -> None:
+    bound = await row(connection, BOUND, user_id, tenancy_id)
+    if bound and bound["bound"] >= BOUND_MAX and not bound["here"]:
+        raise ConflictError(f"one person is bound to {BOUND_MAX} shops at most")
+    await rows(connection, BIND, user_id, tenancy_id, now)
+    await rows(connection, guesses.FORGET, USER_SCOPE, str(user_id))
+
+
+async def _count(
+    connection: Connection, scope: str, subject_id: int, limit: int, now: datetime
+) -> None:
+    await guesses.record_failure_within(
+        connection, scope, str(subject_id), now, limit=limit, window_s=GUESS_WINDOW_S
+    )
