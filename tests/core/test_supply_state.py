@@ -17,7 +17,6 @@ from server.core.supply.events import (
     write_answered,
     write_unanswered,
 )
-from server.core.supply.record import control_from_record, control_record
 from server.core.supply.state import (
     RETRY_EVERY,
     SETTLE_FOR,
@@ -504,50 +503,3 @@ def test_a_hold_outlives_every_payment() -> None:
 )
 def test_a_tenancy_is_shown(controls: list[MeterControl], shown: ControlState | None) -> None:
     assert shown_state(controls) is shown
-
-
-@pytest.mark.parametrize(
-    "control",
-    [
-        UNSEEN,
-        CUT,
-        CUTTING,
-        RECONNECTING,
-        OUTSIDE,
-        FAILING,
-        WELDED,
-        HELD,
-        replace(CUT, permitted=True, permit_only=True),
-    ],
-)
-def test_a_control_survives_its_record(control: MeterControl) -> None:
-    assert control_from_record(control_record(control)) == control
-
-
-def test_a_record_is_plain_json_and_may_lack_fields() -> None:
-    record = control_record(FAILING)
-    assert record["policy_state"] == "connected"
-    assert record["case"] == "reconnection_failed"
-    assert record["retry_at"] == "2026-09-16T04:05:00+00:00"
-    assert {type(value) for value in record.values()} <= {str, int, bool, type(None)}
-    assert control_from_record({}) == UNSEEN
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"colour": 1},
-        {"policy_state": "off"},
-        {"policy_state": None},
-        {"hold": 1},
-        {"case": "broken"},
-        {"answered_writes": -1},
-        {"answered_writes": True},
-        {"answered_writes": "1"},
-        {"retry_at": "soon"},
-        {"retry_at": "2026-09-16T04:05:00"},
-    ],
-)
-def test_a_bad_record_is_refused(record: dict[str, object]) -> None:
-    with pytest.raises(InvalidInputError):
-        control_from_record(record)

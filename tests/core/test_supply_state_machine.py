@@ -16,7 +16,6 @@ from server.core.supply.events import (
     write_answered,
     write_unanswered,
 )
-from server.core.supply.record import control_from_record, control_record
 from server.core.supply.state import (
     ANSWERED_WRITES_MAX,
     IN_DOUBT_FOR,
@@ -64,8 +63,7 @@ class RelayUnderControl(RuleBasedStateMachine):
     def send(self, after: MeterControl) -> None:
         if after.desired is not self.control.desired:
             self.answered_this_change = 0
-        # every step survives a restart of the process
-        self.control = control_from_record(control_record(after))
+        self.control = after
 
     @rule(state=st.sampled_from(ControlState))
     def the_policy_wishes(self, state: ControlState) -> None:
