@@ -130,7 +130,7 @@ class PostgresFolder:
         if found != major:
             raise LocalServerError(
                 f"{self.cluster} holds data of PostgreSQL {found}, installed is {major}:"
-                " dump them with the old version and restore them (docs/upgrade.md)"
+                " dump them with the old version, restore them with the new"
             )
         return True
 
