@@ -114,6 +114,12 @@ RULES: dict[FlowCode, Rule] = {
 }
 
 
+def is_allowed(flow: str, debit: AccountKind, credit: AccountKind) -> bool:
+    """Whether a flow, as it is stored, may debit and credit these kinds."""
+    known = flow in FlowCode.__members__.values()
+    return known and (debit, credit) in RULES[FlowCode(flow)].pairs
+
+
 def check(posting: Posting) -> None:
     """Refuse an unknown flow, accounts that it may not let meet, and a second wallet."""
     try:

@@ -1,0 +1,311 @@
+"""The composition root: the only file that knows everybody.
+
+Each role opens what it needs, runs until cancelled, and closes in the opposite order.
+"""
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import miniprogram_api.routes
+import structlog
+from redis.asyncio import Redis
+from sanic import Sanic
+
+import payments.alipay.client
+import payments.alipay.config
+import payments.wechat.client
+import payments.wechat.config
+from payments.contract import MerchantConfigError, Method, PaymentPlatform, Platform
+from server.channels.contract import MessageChannel
+from server.channels.log.client import LogChannel
+from server.channels.weixin.client import WeixinClient
+from server.channels.weixin.client import build as build_weixin
+from server.channels.weixin.tokens import MemoryTokenStore, RedisTokenStore
+from server.devices.profiles import Profile, load_catalogue
+from server.handlers import (
+    admin_api,
+    admin_pages,
+    health,
+    kiosk,
+    live,
+    payment_callbacks,
+    public_page,
+    static,
+)
+from server.http.answers import install_answers
+from server.http.context import WebContext
+from server.models.database import close_database, from_json, open_database, pool, rows
+from server.services.site_file import ProfileFacts
+from server.services.wakeups import Wakeups
+from server.settings import Settings
+from server.workers.collect import CollectContext, run_collector
+from server.workers.context import WorkContext
+from server.workers.worker import run_worker
+
+log = structlog.get_logger(__name__)
+
+MERCHANTS_KEPT_S = 2.0
+REQUEST_BYTES_MAX = 256 * 1024
+MERCHANTS = "SELECT id, platform, settings FROM merchant WHERE site_id = $1"
+
+
+def wall_clock() -> datetime:
+    """Now, in UTC; the one clock of a process."""
+    return datetime.now(UTC)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Structured lines on standard error: JSON in production, readable otherwise."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.is_production
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("httpx", "httpcore", "sanic.access", "tortoise", "pymodbus"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class Merchants:
+    """Every site's payment platforms: built once a configuration, renewed after an import."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._built: dict[tuple[int, str], PaymentPlatform | None] = {}
+        self._rows: dict[int, tuple[float, list[dict[str, Any]]]] = {}
+
+    async def of_site(self, site_id: int, platform: Platform) -> PaymentPlatform | None:
+        """The site's merchant at a platform; None without one, or with unusable keys."""
+        for merchant in await self._merchants(site_id):
+            if merchant["platform"] == platform.value:
+                return self._platform(merchant)
+        return None
+
+    async def methods(self, site_id: int) -> Sequence[Method]:
+        """All methods by which this site can be paid."""
+        built = [self._platform(one) for one in await self._merchants(site_id)]
+        offered = {method for one in built if one is not None for method in one.methods}
+        return [method for method in Method if method in offered]
+
+    async def _merchants(self, site_id: int) -> list[dict[str, Any]]:
+        kept = self._rows.get(site_id)
+        if kept is None or time.monotonic() - kept[0] > MERCHANTS_KEPT_S:
+            kept = (time.monotonic(), await rows(pool(), MERCHANTS, site_id))
+            self._rows[site_id] = kept
+        return kept[1]
+
+    def _platform(self, merchant: Mapping[str, Any]) -> PaymentPlatform | None:
+        settings: dict[str, str] = from_json(merchant["settings"])
+        key = (merchant["id"], _fingerprint(settings))
+        if key not in self._built:
+            self._built[key] = self._build(merchant["platform"], settings)
+        return self._built[key]
+
+    def _build(self, platform: str, settings: Mapping[str, str]) -> PaymentPlatform | None:
+        values: dict[str, Any] = {
+            name: Path(value) if name.endswith("_file") else value
+            for name, value in settings.items()
+        }
+        try:
+            if platform == Platform.WECHAT.value:
+                wechat = payments.wechat.config.load(**values)
+                return payments.wechat.client.build(wechat, self._settings.wechat_pay_url)
+            alipay = payments.alipay.config.load(**values)
+            return payments.alipay.client.build(alipay, self._settings.alipay_gateway_url)
+        except MerchantConfigError as error:
+            # no trace: the detail names the setting, and a trace could quote a key
+            log.error("a merchant cannot be used", detail=error.detail)  # noqa: TRY400  see above
+            return None
+
+    async def aclose(self) -> None:
+        """Close every platform's connections."""
+        for platform in self._built.values():
+            if platform is not None:
+                await platform.aclose()
+
+
+def _fingerprint(settings: Mapping[str, str]) -> str:
+    """Changes with the settings and with each key file."""
+    stamps = []
+    for name, value in sorted(settings.items()):
+        stamp = 0
+        if name.endswith("_file"):
+            with suppress(OSError):  # a missing file is the builder's to name
+                stamp = os.stat(value).st_mtime_ns  # noqa: PTH116  one stat of a local file
+        stamps.append(f"{name}={value}@{stamp}")
+    return "|".join(stamps)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a role reaches of the world."""
+
+    settings: Settings
+    wakeups: Wakeups
+    merchants: Merchants
+    weixin: WeixinClient | None
+
+
+@asynccontextmanager
+async def open_outside(settings: Settings, *, pool_max: int = 10) -> AsyncIterator[Outside]:
+    """Database, Redis, platforms and WeChat; closed again at the end of the block."""
+    assert settings.database_url is not None  # noqa: S101  the commands see to it
+    async with AsyncExitStack() as stack:
+        await open_database(settings.database_url, pool_max=pool_max)
+        stack.push_async_callback(close_database)
+        redis = None
+        if settings.redis_url is not None:
+            redis = Redis.from_url(
+                settings.redis_url, socket_timeout=None, health_check_interval=15
+            )
+            stack.push_async_callback(redis.aclose)
+        merchants = Merchants(settings)
+        stack.push_async_callback(merchants.aclose)
+        weixin = _weixin(settings)
+        if weixin is not None:
+            stack.push_async_callback(weixin.aclose)
+        yield Outside(settings, Wakeups(redis), merchants, weixin)
+
+
+def _weixin(settings: Settings) -> WeixinClient | None:
+    if settings.weixin_appid is None or settings.weixin_secret is None:
+        return None
+    store = RedisTokenStore(settings.redis_url) if settings.redis_url else MemoryTokenStore()
+    return build_weixin(
+        settings.weixin_appid, settings.weixin_secret, settings.weixin_api_url, store
+    )
+
+
+def create_web_app(context: WebContext, *, name: str = "mallwatt") -> Sanic[Any, Any]:
+    """Every HTTP door on one app."""
+    app: Sanic[Any, Any] = Sanic(name, configure_logging=False)
+    app.config.update(
+        REQUEST_MAX_SIZE=REQUEST_BYTES_MAX,
+        REQUEST_TIMEOUT=15,
+        RESPONSE_TIMEOUT=40,
+        KEEP_ALIVE_TIMEOUT=30,
+        GRACEFUL_SHUTDOWN_TIMEOUT=5,
+        ACCESS_LOG=False,
+        TOUCHUP=False,  # it rewrites the server class once a process; tests make several apps
+    )
+    install_answers(app)
+    for door in (
+        miniprogram_api.routes,
+        payment_callbacks,
+        admin_api,
+        admin_pages,
+        kiosk,
+        public_page,
+        live,
+        static,
+        health,
+    ):
+        app.blueprint(door.blueprint(context))
+    return app
+
+
+async def serve_web(settings: Settings, ready: socket.socket | None = None) -> None:
+    """The web role until cancelled; `ready` is an already bound place to listen."""
+    async with open_outside(settings, pool_max=16) as outside:
+        context = WebContext(
+            settings, wall_clock, outside.merchants, outside.weixin, outside.wakeups
+        )
+        app = create_web_app(context)
+        place: dict[str, Any] = (
+            {"sock": ready}
+            if ready is not None
+            else {"host": settings.http.host, "port": settings.http.port}
+        )
+        server: Any = await app.create_server(
+            **place, access_log=False, asyncio_server_kwargs={"start_serving": False}
+        )
+        await server.startup()
+        await server.before_start()
+        await server.start_serving()
+        await server.after_start()
+        log.info("web is ready", at=str(settings.http))
+        try:
+            await server.serve_forever()
+        finally:
+            await server.before_stop()
+            closed = server.close()
+            for connection in tuple(server.connections):
+                connection.close()
+            await closed
+            await server.after_stop()
+
+
+async def serve_worker(settings: Settings) -> None:
+    """The worker role until cancelled."""
+    async with open_outside(settings) as outside:
+        channels: dict[str, MessageChannel] = {"log": LogChannel()}
+        if outside.weixin is not None:
+            channels["weixin"] = outside.weixin
+        log.info("worker is ready")
+        await run_worker(WorkContext(wall_clock, outside.merchants, channels, outside.wakeups))
+
+
+async def serve_collector(settings: Settings) -> None:
+    """The collector role until cancelled."""
+    listen = settings.dtu_listen
+    async with open_outside(settings) as outside:
+        context = CollectContext(
+            clock=wall_clock,
+            wakeups=outside.wakeups,
+            catalogue=load_catalogue(settings.profiles_dir),
+            dtu_listen=None if listen is None else (listen.host, listen.port),
+            owner=f"{socket.gethostname()[:40]}:{os.getpid()}:{time.time_ns() % 10**9}",
+        )
+        log.info("collector is ready", owner=context.owner)
+        await run_collector(context)
+
+
+def profile_facts(settings: Settings) -> dict[str, ProfileFacts]:
+    """What an import needs of every known meter profile; raises ProfileError."""
+    return {
+        name: _facts(profile) for name, profile in load_catalogue(settings.profiles_dir).items()
+    }
+
+
+def _facts(profile: Profile) -> ProfileFacts:
+    most_kw: Decimal | None = profile.limits.max_power_kw
+    return ProfileFacts(
+        protocol=profile.protocol,
+        has_relay=profile.supply is not None,
+        permit_only=profile.supply is not None and profile.supply.permits_only,
+        max_power_w=None if most_kw is None else int(most_kw * 1000),
+        rollover_wh=profile.limits.rollover_wh,
+    )

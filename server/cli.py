@@ -1,0 +1,254 @@
+"""The mallwatt command: parse, call, print (contract, section 1)."""
+
+import argparse
+import asyncio
+import getpass
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from server.core.errors import MallwattError
+from server.core.supply.control_state import ControlState
+from server.settings import Settings, SettingsError, load_settings
+
+ROLES = ("owner", "finance", "engineer", "service", "read_only")
+Command = Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, int]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    options = _parser().parse_args(arguments)
+    if options.command == "sandbox":
+        return _sandbox(options)
+    try:
+        settings = load_settings(os.environ)
+        return _run(options.call(settings, options))
+    except MallwattError as error:
+        print(f"mallwatt: {error.detail or error.code}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    """Run until done, or until SIGTERM or SIGINT cancels it: then 0, for it was asked to end."""
+    import uvloop  # noqa: PLC0415  not on every platform that can run the commands
+
+    async def until_signal() -> int:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        with suppress(asyncio.CancelledError):
+            return await task
+        return 0
+
+    return uvloop.run(until_signal())
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    from payments.sandbox.__main__ import main as sandbox  # noqa: PLC0415  not for other commands
+
+    return sandbox(options.rest)
+
+
+async def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    app = _app()
+    app.configure_logging(settings)
+    settings = _with_database(settings)
+    serve: dict[str, Callable[[Settings], Awaitable[None]]] = {
+        "web": app.serve_web,
+        "collector": app.serve_collector,
+        "worker": app.serve_worker,
+    }
+    await serve[options.role](settings)
+    return 0
+
+
+async def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
+    from server.models.database import migrate_database  # noqa: PLC0415  Tortoise is slow to load
+
+    await migrate_database(_with_database(settings).database_url or "")
+    print("the database is at the newest schema")
+    return 0
+
+
+async def _import(settings: Settings, options: argparse.Namespace) -> int:
+    from server.services.site_file import SiteFileError  # noqa: PLC0415  see _app
+    from server.services.site_import import import_site  # noqa: PLC0415
+
+    app = _app()
+    async with app.open_outside(_with_database(settings)) as outside:
+        path = Path(os.path.abspath(options.file))  # noqa: PTH100  no link is followed: keys beside it
+        try:
+            report = await import_site(path, app.profile_facts(settings), app.wall_clock())
+        except SiteFileError as error:
+            for fault in error.faults:
+                print(f"{fault.place}: {fault.message}", file=sys.stderr)
+            print(f"{len(error.faults)} errors; nothing was imported", file=sys.stderr)
+            return 1
+        for name in ("created", "updated", "unchanged"):
+            counts = getattr(report, name)
+            details = ", ".join(f"{table} {count}" for table, count in sorted(counts.items()))
+            print(f"{name} {sum(counts.values())}" + (f" ({details})" if details else ""))
+        await outside.wakeups.tell("settle")
+    return 0
+
+
+async def _meter(settings: Settings, options: argparse.Namespace) -> int:
+    from server.services.meter_orders import read_meter, switch_and_wait  # noqa: PLC0415  see _app
+
+    app = _app()
+    actor = f"cli:{getpass.getuser()}"
+    async with app.open_outside(_with_database(settings)) as outside:
+        now = app.wall_clock()
+        if options.act == "read":
+            result = await read_meter(
+                options.code, options.site, outside.wakeups, actor=actor, now=now
+            )
+            print(msgspec.json.format(msgspec.json.encode(result)).decode())
+            return 0
+        disconnect = options.act == "disconnect"
+        wanted = ControlState.DISCONNECTED if disconnect else ControlState.CONNECTED
+        state = await switch_and_wait(
+            options.code,
+            options.site,
+            wanted,
+            outside.wakeups,
+            actor=actor,
+            reason=options.reason,
+            now=now,
+        )
+        print(state.value)
+    return 0
+
+
+async def _manager(settings: Settings, options: argparse.Namespace) -> int:
+    from server.services import managers  # noqa: PLC0415  see _app
+
+    app = _app()
+    password = getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline()
+    async with app.open_outside(_with_database(settings)):
+        site_id = await managers.site_id_of(options.site) if options.site else None
+        await managers.add(
+            options.name, password.rstrip("\r\n"), options.role, site_id, app.wall_clock()
+        )
+    print(f"manager {options.name} may log in as {options.role}")
+    return 0
+
+
+async def _audit(settings: Settings, options: argparse.Namespace) -> int:
+    from server.services.audit import audit  # noqa: PLC0415  see _app
+
+    def progress(line: str) -> None:
+        if not options.json:
+            print(line, file=sys.stderr)
+
+    async with _app().open_outside(_with_database(settings)):
+        report = await audit(progress)
+    if options.json:
+        answer = {
+            "passed": report.passed,
+            "checked": report.checked,
+            "awaiting_correction": report.awaiting_correction,
+            "violation_count": report.violation_count,
+            "violations": report.violations,
+        }
+        print(msgspec.json.encode(answer).decode())
+    else:
+        for one in report.violations:
+            print(f"{one.rule}: {one.subject} {one.detail}")
+        waiting = f", {report.awaiting_correction} days await a correction"
+        verdict = "the books are proved" if report.passed else "the books do not agree"
+        print(f"{verdict}: {report.violation_count} violations{waiting}")
+    return 0 if report.passed else 1
+
+
+async def _run_all(settings: Settings, options: argparse.Namespace) -> int:
+    from server.local.run import run_all  # noqa: PLC0415  see _app
+
+    if options.port is not None:
+        settings = replace(
+            settings,
+            http=replace(settings.http, port=options.port),
+            public_url=_moved(settings, options.port),
+        )
+    return await run_all(settings, demo=not options.no_demo)
+
+
+def _moved(settings: Settings, port: int) -> str:
+    """The public URL follows the port where it was not set to something else."""
+    default = f"http://{settings.http}"
+    if settings.public_url == default:
+        return f"http://{replace(settings.http, port=port)}"
+    return settings.public_url
+
+
+def _app() -> Any:
+    """The composition root, loaded when a command needs it: it takes most of a second."""
+    import server.app  # noqa: PLC0415  the reason stands above
+
+    return server.app
+
+
+def _with_database(settings: Settings) -> Settings:
+    """Settings with a database; a command beside `mallwatt run` finds the embedded one."""
+    if settings.database_url is not None:
+        return settings
+    from server.local.running import running_urls  # noqa: PLC0415  only without a setting
+
+    urls = running_urls(settings.data_dir)
+    if urls is None:
+        raise SettingsError(
+            "MALLWATT_DATABASE_URL is missing, and no `mallwatt run` is running with "
+            f"MALLWATT_DATA_DIR={settings.data_dir}"
+        )
+    return urls.applied_to(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mallwatt", description="Prepaid electricity for malls.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = _command(commands, "run", _run_all, "the whole product in one go")
+    run.add_argument("--port", type=int, help="where the pages are served")
+    run.add_argument("--no-demo", action="store_true", help="start empty")
+    serve = _command(commands, "serve", _serve, "one role")
+    serve.add_argument("role", choices=("web", "collector", "worker"))
+    _command(commands, "migrate", _migrate, "bring the database to the newest schema")
+    import_ = _command(commands, "import", _import, "load or update a site file")
+    import_.add_argument("file")
+    meter = _command(commands, "meter", _meter, "read or switch one meter")
+    acts = meter.add_subparsers(dest="act", required=True, metavar="ACT")
+    for act in ("read", "disconnect", "reconnect"):
+        one = acts.add_parser(act)
+        one.add_argument("code")
+        one.add_argument("--site")
+        if act != "read":
+            one.add_argument("--reason", required=True)
+    manager = _command(commands, "manager", _manager, "add a manager; password from stdin")
+    adding = manager.add_subparsers(dest="act", required=True, metavar="ACT").add_parser("add")
+    adding.add_argument("name")
+    adding.add_argument("--role", required=True, choices=ROLES)
+    adding.add_argument("--site")
+    audit = _command(commands, "audit", _audit, "prove the books")
+    audit.add_argument("--json", action="store_true")
+    sandbox = commands.add_parser("sandbox", help="the sandbox platforms alone", add_help=False)
+    sandbox.add_argument("rest", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _command(commands: Any, name: str, call: Command, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(call=call)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
