@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from server.devices.errors import DeadlineError, FrameError, LinkDownError, MeterMuteError
 from server.devices.links.link import Link
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 IDLE_LIMIT = 1_024
 SUSPECT_LIMIT = 64
 NEVER_QUIET_S = 2.0
+AFTER_LOSS_S = 1.0  # a DTU that dialled again brings nothing old but what its meter says now
 AFTER_TRAIL_S = 0.05  # what follows an answer may be its second copy: let it end
 SILENT_LIMIT = 3  # timeouts in a row without a byte: a dialled connection may be half open
 HANG_UP_LIMIT, HANG_UP_S = 6, 120.0  # the same for a DTU, which needs longer to come back
@@ -41,10 +42,19 @@ class LineStats:
 
 @dataclass(frozen=True, slots=True)
 class _Suspect:
-    """A request whose answer may still come until then."""
+    """A request whose answer may still come until then.
+
+    For the very same request that is only stale, so it may be asked again sooner.
+    """
 
     exchange: Exchange
     until_s: float
+    same_until_s: float
+
+    def clear_at_s(self, exchange: Exchange) -> float:
+        """From when on this one's late answer does no harm to that request."""
+        same = self.exchange.frame == exchange.frame
+        return self.same_until_s if same else self.until_s
 
 
 class Line:
@@ -83,7 +93,7 @@ class Line:
         To be awaited before the bus is taken, so that others may speak meanwhile.
         """
         while confusable := self._confusable(exchange):
-            wait_s = max(suspect.until_s for suspect in confusable) - self._now()
+            wait_s = max(each.clear_at_s(exchange) for each in confusable) - self._now()
             if wait_s <= 0:
                 return
             self._cleared.clear()
@@ -115,19 +125,17 @@ class Line:
         self._pending = pending = asyncio.get_running_loop().create_future()
         self._last = exchange
         sent_at = self._now()
-        decided = False
         try:
             self.stats.asked += 1
             self.link.write(exchange.frame)
             self.sent = True
             async with asyncio.timeout_at(min(sent_at + wire_s + timeout_s, ends_at)):
                 answer: Answer = await pending
-            decided = True
         except TimeoutError:
             raise self._missed(hearing, exchange) from None
         finally:
             self._pending = self._hearing = None
-            self._close(exchange, hearing, sent_at, timeout_s, decided=decided)
+            self._close(exchange, hearing, sent_at, timeout_s)
         self.last_elapsed_s = max(0.0, self._now() - sent_at - wire_s)
         return answer
 
@@ -137,11 +145,10 @@ class Line:
         hearing: Hearing,
         sent_at: float,
         timeout_s: float,
-        *,
-        decided: bool,
     ) -> None:
         """Sort what was heard, and note what may still come and when the line is free."""
         now = self._now()
+        decided = hearing.answer is not None  # also when its asker was cancelled meanwhile
         answer_size = exchange.answer_size if decided else 0
         cycle_s = self.pace.cycle_s(len(exchange.frame), answer_size)
         self._free_at = max(self._free_at, sent_at + cycle_s, now + self.pace.silence_s)
@@ -154,7 +161,7 @@ class Line:
         strays = self._sort(exchange, hearing.rest())
         broken = any(stray.reason is StrayReason.BROKEN for stray in strays)
         if not decided and not broken and self.link.up:  # a broken answer has come: no second one
-            self._suspect(exchange, now + max(self.link.late_s, timeout_s))
+            self._suspect(exchange, now, timeout_s)
 
     def _missed(self, hearing: Hearing, exchange: Exchange) -> MeterMuteError | FrameError:
         """What a timeout means, and whether the link still deserves trust."""
@@ -196,9 +203,11 @@ class Line:
             return []
         return [other for other in self._suspects if other.exchange.shape == exchange.shape]
 
-    def _suspect(self, exchange: Exchange, until_s: float) -> None:
+    def _suspect(self, exchange: Exchange, now: float, timeout_s: float) -> None:
         if exchange.shape is not None:
-            self._suspects = [*self._suspects[-SUSPECT_LIMIT:], _Suspect(exchange, until_s)]
+            until_s = now + max(self.link.late_s, timeout_s)
+            suspect = _Suspect(exchange, until_s, min(until_s, now + timeout_s))
+            self._suspects = [*self._suspects[-SUSPECT_LIMIT:], suspect]
 
     def _restart(self, reason: str) -> None:
         self._silent = 0
@@ -226,9 +235,14 @@ class Line:
     def _on_lost(self, reason: str) -> None:
         self.stats.lost += 1
         self.outages += 0 if self._restarting else 1
-        if self.link.redialable:  # what was under way went down with the connection
-            self._suspects.clear()
-            self._cleared.set()
+        # what was under way went down with the connection, but for what a meter has yet to say
+        latest_s = self._now() + AFTER_LOSS_S
+        self._suspects = [
+            replace(suspect, until_s=min(suspect.until_s, latest_s))  # the same one is sooner yet
+            for suspect in self._suspects
+            if not self.link.redialable
+        ]
+        self._cleared.set()
         self._idle = b""
         if self._pending is not None and not self._pending.done():
             self._pending.set_exception(LinkDownError(f"lost while waiting: {reason}"))

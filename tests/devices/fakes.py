@@ -134,6 +134,7 @@ class FakeGateway:
             self._server.close()
             self.hang_up()
             await self._server.wait_closed()
+            await until(lambda: not self._writers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

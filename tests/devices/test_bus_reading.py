@@ -247,6 +247,27 @@ async def test_a_mute_meter_is_left_alone_and_its_neighbours_are_not(
         await bus.aclose()
 
 
+async def test_a_half_open_connection_is_dialled_again(demo_profile: Profile) -> None:
+    """The gateway was switched off and on: the old connection swallows everything, silently."""
+    bank = tcp_bus({1: DemoMeter()})
+    gateways = list[FakeGateway]()
+
+    def script(request: bytes) -> Said:
+        return bank(request) if gateways[0].connections > 1 else []
+
+    async with FakeGateway(script) as gateway:
+        gateways.append(gateway)
+        bus = await started(gateway, "modbus-tcp")
+        target = MeterTarget("M", demo_profile, unit=1)
+        for _ in range(2):
+            with pytest.raises(MeterMuteError):
+                await bus.read(target, priority=Priority.COMMISSIONING, deadline_s=5)
+        await until(lambda: gateway.connections == 2)
+        sample = await bus.read(target, priority=Priority.COMMISSIONING, deadline_s=5)
+        assert sample.register_wh == 123_450
+        await bus.aclose()
+
+
 async def test_a_gateways_word_for_a_mute_meter_is_muteness(demo_profile: Profile) -> None:
     def script(request: bytes) -> Said:
         yield tcp(int.from_bytes(request[:2], "big"), 1, bytes([request[7] | 0x80, 11]))
