@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from server.services.usage import UsagePoint
 
-WIDTH, HEIGHT, BASE = 480, 150, 130
+WIDTH, HEIGHT, TOP, BASE = 480, 170, 20, 148
 SLOT = WIDTH // 24
 PERIODS = ("sharp", "peak", "flat", "valley", "deep_valley")
 STEPS_WH = (100, 200, 500)
@@ -42,6 +42,7 @@ class DayChart:
     periods: tuple[str, ...]
     width: int = WIDTH
     height: int = HEIGHT
+    top: int = TOP
     base: int = BASE
     bar_width: int = SLOT - 5
 
@@ -61,8 +62,8 @@ def _bar(point: UsagePoint, zone: ZoneInfo, top_wh: int) -> Bar:
     for period in reversed(PERIODS):
         energy_wh = max(point.by_period.get(period, 0), 0)
         low, high = (
-            (BASE - 10) * filled_wh // top_wh,
-            (BASE - 10) * (filled_wh + energy_wh) // top_wh,
+            (BASE - TOP) * filled_wh // top_wh,
+            (BASE - TOP) * (filled_wh + energy_wh) // top_wh,
         )
         if high > low:
             segments.append(Segment(period, BASE - high, high - low))

@@ -25,6 +25,7 @@ from server.services.public_page import AnonymousOrder
 PATH = "/kiosk"
 KEYS = ("1234567890", "QWERTYUIOP", "ASDFGHJKL-", "ZXCVBNM")
 TOKEN_MAX = 128
+TYPED = ("name", "site", "kiosk")  # what an enrolment form keeps on a mistake
 
 
 def blueprint(context: WebContext) -> Blueprint:
@@ -52,12 +53,14 @@ def _token(request: Request) -> str:
 def _add_enrolment(room: Blueprint, context: WebContext) -> None:
     @room.get("/enrol")
     async def ask_enrolment(request: Request) -> HTTPResponse:
-        return form_page(request, context, "kiosk_enrol.html", problem=None, typed={})
+        return form_page(
+            request, context, "kiosk_enrol.html", problem=None, typed=dict.fromkeys(TYPED, "")
+        )
 
     @room.post("/enrol")
     async def enrol(request: Request) -> HTTPResponse:
         check_form(request, context, request.cookies.get(FORM_COOKIE) or "")
-        typed = {name: form_text(request, name) for name in ("name", "site", "kiosk")}
+        typed = {name: form_text(request, name) for name in TYPED}
         try:
             token = await _enrol(request, context, typed)
         except (UnauthenticatedError, ForbiddenError, InvalidInputError) as error:

@@ -10,15 +10,14 @@ from sanic.response import raw
 from payments.contract import NoticeAnswer, NoticeRejectedError, PaymentPlatform, Platform
 from server.core.errors import NotFoundError
 from server.http.context import WebContext
-from server.models.database import pool, row
 from server.services import payment_inbox
 from server.services.announce import announce_tenancies
+from server.services.sites import find_site
 from server.services.wakeups import INBOX
 
 log = structlog.get_logger(__name__)
 
 NOTICE_BYTES_MAX = 64 * 1024
-SITE = "SELECT id FROM site WHERE code = $1"
 
 
 def blueprint(context: WebContext) -> Blueprint:
@@ -39,10 +38,10 @@ def blueprint(context: WebContext) -> Blueprint:
 async def _receive(
     context: WebContext, request: Request, site_code: str, name: Platform
 ) -> HTTPResponse | None:
-    site = await row(pool(), SITE, site_code[:32])
-    platform = await context.platforms.of_site(site["id"], name) if site else None
-    if site is None or platform is None:
-        raise NotFoundError("no such site, or no such merchant there")
+    site_id = await find_site(site_code)
+    platform = await context.platforms.of_site(site_id, name)
+    if platform is None:
+        raise NotFoundError("no such merchant")
     if len(request.body) > NOTICE_BYTES_MAX:
         return _answer(platform.acknowledge(accepted=False, reason="the body is too large"))
     now = context.clock()
@@ -52,7 +51,7 @@ async def _receive(
     except NoticeRejectedError as error:
         log.warning("notice rejected", platform=name.value, site=site_code, code=error.code)
         return _answer(platform.acknowledge(accepted=False, reason=error.detail))
-    kept, notice_id = await payment_inbox.keep(site["id"], platform, notice, now)
+    kept, notice_id = await payment_inbox.keep(site_id, platform, notice, now)
     if kept is payment_inbox.Kept.CONTRADICTED or notice_id is None:
         return _answer(platform.acknowledge(accepted=False, reason="contradicts the order"))
     await _answer_and_settle(context, request, platform, notice_id)

@@ -32,21 +32,14 @@ class StreamSlots:
             self.taken -= 1
 
 
-async def looks(
-    wakeups: Wakeups,
-    topics: Sequence[str],
-    *,
-    look_s: float = LOOK_S,
-    pace_s: float = PACE_S,
-    life_s: float = LIFE_S,
-) -> AsyncIterator[int]:
+async def looks(wakeups: Wakeups, topics: Sequence[str]) -> AsyncIterator[int]:
     """A number each time that the page should look at the tables: at once, then as told."""
     loop = asyncio.get_running_loop()
-    ends_at = loop.time() + life_s
+    ends_at = loop.time() + LIFE_S
     number = 0
     async with wakeups.listen(topics) as listener:
         while loop.time() < ends_at:
             number += 1
             yield number
-            await asyncio.sleep(pace_s)
-            await listener.wait(max(look_s - pace_s, 0))
+            await asyncio.sleep(PACE_S)
+            await listener.wait(max(LOOK_S - PACE_S, 0))

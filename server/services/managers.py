@@ -8,14 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from asyncpg import UniqueViolationError
 from tortoise.exceptions import IntegrityError
 
-from server.core.errors import ConflictError, InvalidInputError, UnauthenticatedError
+from server.core.errors import (
+    ConflictError,
+    InvalidInputError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from server.models import database
 from server.services import guesses
 from server.services.manager_acts import Role
@@ -28,10 +33,29 @@ NAME_MAX = 64
 PASSWORD_MIN, PASSWORD_MAX = 8, 256
 GUESSES_PER_NAME, GUESSES_PER_ADDRESS = 10, 50
 GUESS_WINDOW_S = 900
+LOGINS_AT_ONCE, LOGINS_WAITING_MAX = 2, 50
 NAME_SCOPE, ADDRESS_SCOPE = "manager_name", "manager_address"
 
+
+class _Gate(asyncio.Semaphore):
+    """Lets few logins work at once, and tells how many wait."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.waiting = 0
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for a place."""
+        self.waiting += 1
+        try:
+            return await super().acquire()
+        finally:
+            self.waiting -= 1
+
+
+_gate = _Gate(LOGINS_AT_ONCE)
 # argon2 is slow on purpose: threads of its own keep it from starving every other executor user
-_hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
+_hashing = ThreadPoolExecutor(max_workers=LOGINS_AT_ONCE, thread_name_prefix="argon2")
 _hasher = PasswordHasher()
 
 
@@ -80,26 +104,40 @@ async def add(name: str, password: str, role: Role, site_id: int | None, now: da
 
 async def log_in(name: str, password: str, now: datetime, *, address: str) -> OpenedSession:
     """A session, or UnauthenticatedError (`wrong_login`); limited by name and by address."""
-    subject = name[:NAME_MAX]
-    await guesses.check(NAME_SCOPE, subject, now)
-    await guesses.check(ADDRESS_SCOPE, address, now)
-    found = await database.row(
-        database.pool(),
-        "SELECT id, name, role, site_id, password_hash FROM manager WHERE name = $1",
-        name,
-    )
-    digest = found["password_hash"] if found else await _in_thread(_nobodys_digest)
-    right = await _in_thread(_fits, digest, password[: PASSWORD_MAX + 1])
-    if found is None or not right:
-        await guesses.record_failure(
-            NAME_SCOPE, subject, now, limit=GUESSES_PER_NAME, window_s=GUESS_WINDOW_S
-        )
-        await guesses.record_failure(
-            ADDRESS_SCOPE, address, now, limit=GUESSES_PER_ADDRESS, window_s=GUESS_WINDOW_S
-        )
+    if _gate.waiting >= LOGINS_WAITING_MAX:
+        raise UnavailableError("too many logins at once")
+    async with _gate:
+        manager = await _guess(name, password, now, address)
+    if manager is None:
         raise UnauthenticatedError(code="wrong_login")
-    await guesses.forget(NAME_SCOPE, subject)
-    return await _open_session(_manager(found), now)
+    await guesses.forget(NAME_SCOPE, name)
+    return await _open_session(manager, now)
+
+
+async def _guess(name: str, password: str, now: datetime, address: str) -> Manager | None:
+    """One try, counted if it is wrong; one at a time for a name and for an address."""
+    subject = name[:NAME_MAX]
+    async with database.transaction() as connection:
+        for scope, who in ((NAME_SCOPE, subject), (ADDRESS_SCOPE, address)):
+            await guesses.lock_within(connection, scope, who)
+            await guesses.check_within(connection, scope, who, now)
+        found = await database.row(
+            connection,
+            "SELECT id, name, role, site_id, password_hash FROM manager WHERE name = $1",
+            name,
+        )
+        digest = found["password_hash"] if found else await _in_thread(_nobodys_digest)
+        right = await _in_thread(_fits, digest, password[: PASSWORD_MAX + 1])
+        if found is not None and right:
+            return _manager(found)
+        for scope, who, limit in (
+            (NAME_SCOPE, subject, GUESSES_PER_NAME),
+            (ADDRESS_SCOPE, address, GUESSES_PER_ADDRESS),
+        ):
+            await guesses.record_failure_within(
+                connection, scope, who, now, limit=limit, window_s=GUESS_WINDOW_S
+            )
+    return None
 
 
 async def manager_of(token: str, now: datetime) -> Manager:

@@ -176,8 +176,12 @@ def _supply_tick(name: str, at: datetime | None, view: top_ups.TopUpView, glance
 
 async def _count(scope: str, subject: str, limit: int, now: datetime) -> None:
     """Count an order as the guess counters count wrong guesses; the limit is the same kind."""
-    await guesses.check(scope, subject, now)
-    await guesses.record_failure(scope, subject, now, limit=limit, window_s=ORDERS_WINDOW_S)
+    async with database.transaction() as connection:
+        await guesses.lock_within(connection, scope, subject)
+        await guesses.check_within(connection, scope, subject, now)
+        await guesses.record_failure_within(
+            connection, scope, subject, now, limit=limit, window_s=ORDERS_WINDOW_S
+        )
 
 
 async def _find(no: str, shop_id: int | None, site_id: int | None) -> AnonymousTopUp:

@@ -52,9 +52,10 @@
   }
 
   // A fresh order goes on to the platform's page by itself, once: coming back must not repeat it.
+  // Before the load event an assign would take this page's place in the history.
   function goOn(host) {
     history.replaceState(null, "", location.pathname);
-    location.assign(host.dataset.payUrl);
+    addEventListener("load", () => setTimeout(() => location.assign(host.dataset.payUrl), 50));
   }
 
   for (const host of document.querySelectorAll("[data-live]")) follow(host);

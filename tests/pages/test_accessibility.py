@@ -1,0 +1,73 @@
+"""axe-core finds nothing on any page, in light and dark, and no page is wider than its screen."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page
+
+from tests.pages.conftest import OpenPage
+from tests.pages.mall import PASSWORD, Mall
+
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+RUN = """async () => (await axe.run()).violations.map(
+    (found) => found.id + ": " + found.nodes.map((node) => node.html).join(" | "))"""
+SCHEMES = [("light", "zh-CN"), ("dark", "en-US")]
+
+
+async def _check(page: Page) -> None:
+    # the page's own policy holds for it; axe enters by the debugger
+    await page.evaluate(f"(() => {{ {AXE} }}).call(window)")
+    assert await page.evaluate(RUN) == [], page.url
+    beyond = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert beyond <= 0, f"{page.url} is {beyond} px too wide"
+
+
+@pytest.mark.parametrize(("scheme", "locale"), SCHEMES)
+async def test_public_pages(mall: Mall, open_page: OpenPage, scheme: str, locale: str) -> None:
+    token = await mall.token_of("A103")
+    page = await open_page(f"/s/{token}", color_scheme=scheme, locale=locale, user_agent="X11")
+    await _check(page)
+    await page.click("button.wechat")
+    await page.wait_for_selector("svg.qr")
+    await _check(page)
+    await mall.pay(page.url.rpartition("/")[2].partition("?")[0], ticks=2)
+    await page.wait_for_selector(".tick.stuck")
+    await _check(page)
+    await page.goto("/s/unknown")
+    await _check(page)
+
+
+@pytest.mark.parametrize(("scheme", "locale"), SCHEMES)
+async def test_managers_pages(log_in: OpenPage, scheme: str, locale: str) -> None:
+    page = await log_in(color_scheme=scheme, locale=locale)
+    await _check(page)
+    for path in (
+        "/admin/shops/A101",
+        "/admin/shops/B203",
+        "/admin/shops/B201/supply?state=disconnected",
+        "/admin/login",
+        "/admin/shops/none",
+    ):
+        await page.goto(path)
+        await _check(page)
+
+
+@pytest.mark.parametrize(("scheme", "locale"), SCHEMES)
+async def test_kiosk_pages(open_page: OpenPage, scheme: str, locale: str) -> None:
+    wall = {"width": 1080, "height": 1920}
+    page = await open_page("/kiosk", color_scheme=scheme, locale=locale, viewport=wall)
+    await _check(page)
+    await page.click("main a")
+    await _check(page)
+    await page.fill("#kiosk", "K1")
+    await page.fill("#name", "owner")
+    await page.fill("#password", PASSWORD)
+    await page.click("main button")
+    await page.click("[data-key='B']")
+    await page.wait_for_selector(".door")
+    await _check(page)
+    await page.click(".door >> nth=0")
+    await _check(page)
+    await page.click("button.wechat")
+    await page.wait_for_selector("svg.qr")
+    await _check(page)

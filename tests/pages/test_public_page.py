@@ -1,0 +1,235 @@
+"""The page behind the printed QR code: anyone can top a shop up, nobody learns its balance."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Response
+
+from server.models import database
+from server.services import public_page
+from tests.pages.conftest import OpenPage
+from tests.pages.mall import Mall
+
+WECHAT = "Mozilla/5.0 (iPhone) Mobile MicroMessenger/8.0.50"
+
+
+async def test_a_phone_without_script_orders_and_is_sent_to_the_platform(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    page = await open_page(f"/s/{await mall.token_of('A101')}", java_script_enabled=False)
+    assert await page.inner_text("h1") == "A101 茶*"
+    await page.fill("#other", "88.5")
+    await page.click("button.alipay")
+    assert "/top-ups/" in page.url
+    pay_url = await page.get_attribute("#go", "href")
+    [ordered] = mall.platforms.alipay.requests
+    assert (ordered.amount_fen, ordered.client_ip) == (8850, "127.0.0.1")
+    assert pay_url == f"https://pay.example/{ordered.out_trade_no}"
+
+
+async def test_with_script_it_goes_on_by_itself_once_and_coming_back_shows_the_ticks(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    page = await open_page(f"/s/{await mall.token_of('A101')}")
+    await page.route("https://pay.example/**", lambda route: route.fulfill(body="paying"))
+    await page.click("button.wechat")
+    await page.wait_for_url("https://pay.example/**")
+    await page.go_back()
+    await page.wait_for_selector("#ticks")
+    assert "pay=1" not in page.url
+    assert await page.locator(".tick.waiting").count() == 4
+
+
+async def test_the_platform_sends_the_payer_back_to_the_order(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    page = await open_page(f"/s/{await mall.token_of('A101')}", java_script_enabled=False)
+    await page.click("button.wechat")
+    [ordered] = mall.platforms.wechat.requests
+    assert ordered.return_url is not None
+    status_url = page.url.partition("?")[0]
+    await page.goto(ordered.return_url)
+    assert page.url == status_url
+
+
+async def test_a_desktop_gets_a_code_and_the_ticks_come_live(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    page = await open_page(f"/s/{await mall.token_of('A103')}", user_agent="Mozilla/5.0 (X11)")
+    await page.click("button.wechat")
+    await page.wait_for_selector("svg.qr")
+    no = page.url.rpartition("/")[2].partition("?")[0]
+    await mall.control("A103", policy_state="connected")  # credited: wished on, not read back yet
+    await mall.pay(no, ticks=3)
+    await page.wait_for_selector(".tick.done >> nth=2")
+    assert await page.locator("svg.qr").count() == 0
+    shown = await page.inner_text("#ticks")
+    assert "切换中" in shown, "between command and read-back nobody says connected"
+    assert "完成" not in shown
+    await mall.control("A103", confirmed="connected")
+    await mall.pay(no, ticks=4)
+    await page.wait_for_selector(".tick.done >> nth=3")
+    assert "充值完成" in await page.inner_text("#ticks")
+
+
+async def test_paid_but_dark_says_why(mall: Mall, open_page: OpenPage) -> None:
+    page = await open_page(
+        f"/s/{await mall.token_of('B203')}", user_agent="Mozilla/5.0 (X11)", locale="en-US"
+    )
+    await page.click("button.alipay")
+    await page.wait_for_selector("svg.qr")
+    await mall.pay(page.url.rpartition("/")[2].partition("?")[0], ticks=2)
+    await page.wait_for_selector(".tick.stuck")
+    assert "ask at the service desk" in await page.inner_text("#ticks")
+
+
+async def test_inside_wechat_the_page_shows_the_way_to_the_mini_program(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    page = await open_page(f"/s/{await mall.token_of('A101')}", user_agent=WECHAT)
+    assert "小程序" in await page.inner_text("main")
+    assert await page.locator("button.alipay").count() == 0
+    assert await page.locator("button[value=wechat_h5]").count() == 0
+
+
+async def test_it_never_shows_a_balance_or_a_name(mall: Mall) -> None:
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        shown = (await client.get(f"/s/{await mall.token_of('A102')}")).text
+    assert "春风书店" not in shown
+    assert "12.50" not in shown
+    assert "482913" not in shown
+
+
+async def test_a_page_stays_within_50_kb_and_asks_nobody_else(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    answers: list[Response] = []
+    page = await open_page("/s/unknown")
+    page.on("response", lambda answer: answers.extend([answer]))
+    await page.goto(f"/s/{await mall.token_of('A101')}", wait_until="networkidle")
+    assert all(answer.url.startswith(mall.url) for answer in answers)
+    assert 0 < sum([len(await answer.body()) for answer in answers]) <= 50_000
+
+
+BAD_FORMS: tuple[dict[str, str], ...] = (
+    {"amount_fen": "5000"},  # no method
+    {"amount_fen": "5000", "method": "wechat_jsapi"},  # not offered here
+    {"amount_fen": "-1", "method": "wechat_h5"},
+    {"amount_fen": "0", "method": "wechat_h5"},
+    {"method": "wechat_h5"},
+    {"other": "0.001", "method": "wechat_h5"},
+    {"other": "1e3", "method": "wechat_h5"},
+    {"other": "999999", "method": "wechat_h5"},
+    {"amount_fen": "5000", "method": "wechat_h5", "nonce": "short"},
+    {"amount_fen": "5000", "method": "wechat_h5", "nonce": "'; DROP TABLE x;--"},
+)
+
+
+async def test_a_bad_form_orders_nothing(mall: Mall) -> None:
+    path = f"/s/{await mall.token_of('A101')}/top-ups"
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        for form in BAD_FORMS:
+            answer = await client.post(path, data={"nonce": "a" * 32, **form})
+            assert answer.status_code == 422, form
+    assert mall.platforms.wechat.requests == []
+
+
+async def test_the_same_form_twice_is_one_order(mall: Mall) -> None:
+    form = {"nonce": "b" * 32, "amount_fen": "5000", "method": "wechat_h5"}
+    path = f"/s/{await mall.token_of('A101')}/top-ups"
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        places = {(await client.post(path, data=form)).headers["location"] for _ in range(2)}
+    assert len(places) == 1
+    assert len(mall.platforms.wechat.requests) == 1
+
+
+async def test_another_site_cannot_make_a_visitor_order(mall: Mall) -> None:
+    form = {"nonce": "c" * 32, "amount_fen": "5000", "method": "wechat_h5"}
+    path = f"/s/{await mall.token_of('A101')}/top-ups"
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert (await client.post(path, data=form, headers=headers)).status_code == 403
+
+
+async def test_anonymous_orders_are_limited(mall: Mall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_page, "ORDERS_PER_ADDRESS", 3)
+    path = f"/s/{await mall.token_of('A101')}/top-ups"
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        answers = [
+            await client.post(
+                path, data={"nonce": f"{n}" * 32, "amount_fen": "100", "method": "wechat_h5"}
+            )
+            for n in range(4)
+        ]
+    assert [answer.status_code for answer in answers] == [303, 303, 303, 429]
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
+async def test_a_persons_top_up_is_not_shown_here(mall: Mall) -> None:
+    form = {"nonce": "d" * 32, "amount_fen": "5000", "method": "wechat_h5"}
+    token = await mall.token_of("A101")
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        answer = await client.post(f"/s/{token}/top-ups", data=form)
+        place = answer.headers["location"]
+        elsewhere = place.replace(token, await mall.token_of("A102"))
+        assert (await client.get(elsewhere)).status_code == 404
+        await database.rows(
+            database.pool(),
+            "WITH someone AS (INSERT INTO app_user (app_id, openid, created_at)"
+            " VALUES ('wx', 'o', now()) RETURNING id) UPDATE top_up SET user_id = someone.id"
+            " FROM someone",
+        )
+        assert (await client.get(place)).status_code == 404
+        no = re.search(r"top-ups/(\d+)", place)
+        assert no is not None
+        assert (await client.get(f"/s/{token}/live/{no[1]}")).status_code == 404
+
+
+async def test_a_shop_where_nobody_lives_takes_no_money(mall: Mall) -> None:
+    await database.rows(database.pool(), "UPDATE tenancy SET closed_at = now()")
+    form = {"nonce": "e" * 32, "amount_fen": "5000", "method": "wechat_h5"}
+    token = await mall.token_of("A101")
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        assert "没有租户" in (await client.get(f"/s/{token}")).text
+        assert (await client.post(f"/s/{token}/top-ups", data=form)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("WW_verify_abc123.txt", "abc123"),
+        ("%2e%2e%2foutside.txt", None),
+        (".hidden.txt", None),
+        ("absent.txt", None),
+        ("huge.txt", None),
+        ("x" * 400 + ".txt", None),
+    ],
+)
+async def test_domain_checks_are_small_files_of_one_folder(
+    mall: Mall, tmp_path: Path, name: str, content: str | None
+) -> None:
+    folder = tmp_path / "domain-checks"
+    folder.mkdir()
+    (tmp_path / "outside.txt").write_text("abc123")
+    (folder / ".hidden.txt").write_text("abc123")
+    (folder / "huge.txt").write_text("abc123" * 1_000)
+    (folder / "WW_verify_abc123.txt").write_text("abc123")
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        answer = await client.get(f"/s/{name}")
+    assert answer.status_code == (404 if content is None else 200)
+    assert content is None or answer.text == content
+
+
+async def test_every_page_has_a_strict_policy_and_is_kept_nowhere(mall: Mall) -> None:
+    paths = [f"/s/{await mall.token_of('A101')}", "/s/unknown", "/admin/login", "/kiosk"]
+    async with httpx.AsyncClient(base_url=mall.url) as client:
+        for path in paths:
+            answer = await client.get(path, follow_redirects=True)
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'self'")
+            assert "unsafe" not in policy
+            assert answer.headers["cache-control"] == "no-store"
+            assert " style=" not in answer.text
+            assert not re.search(r"<script(?! src=)|\son\w+=", answer.text)
