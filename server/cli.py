@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from server.core.errors import MallwattError
 from server.core.supply.control_state import ControlState
@@ -39,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
     """Run until done, or until SIGTERM or SIGINT cancels it: then 0, for it was asked to end."""
-    import uvloop  # noqa: PLC0415  not on every platform that can run the commands
 
     async def until_signal() -> int:
         task = asyncio.ensure_future(work)
@@ -86,9 +86,8 @@ async def _import(settings: Settings, options: argparse.Namespace) -> int:
 
     app = _app()
     async with app.open_outside(_with_database(settings)) as outside:
-        path = Path(os.path.abspath(options.file))  # noqa: PTH100  no link is followed: keys beside it
         try:
-            report = await import_site(path, app.profile_facts(settings), app.wall_clock())
+            report = await import_site(options.file, app.profile_facts(settings), app.wall_clock())
         except SiteFileError as error:
             for fault in error.faults:
                 print(f"{fault.place}: {fault.message}", file=sys.stderr)
@@ -132,14 +131,16 @@ async def _meter(settings: Settings, options: argparse.Namespace) -> int:
 
 async def _manager(settings: Settings, options: argparse.Namespace) -> int:
     from server.services import managers  # noqa: PLC0415  see _app
+    from server.services.manager_acts import Role  # noqa: PLC0415
+    from server.services.sites import find_site  # noqa: PLC0415
 
     app = _app()
     password = getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline()
     async with app.open_outside(_with_database(settings)):
-        site_id = await managers.site_id_of(options.site) if options.site else None
-        await managers.add(
-            options.name, password.rstrip("\r\n"), options.role, site_id, app.wall_clock()
-        )
+        site_id = await find_site(options.site) if options.site else None
+        role = Role(options.role)
+        password = password.rstrip("\r\n")
+        await managers.add(options.name, password, role, site_id, app.wall_clock())
     print(f"manager {options.name} may log in as {options.role}")
     return 0
 
@@ -223,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("role", choices=("web", "collector", "worker"))
     _command(commands, "migrate", _migrate, "bring the database to the newest schema")
     import_ = _command(commands, "import", _import, "load or update a site file")
-    import_.add_argument("file")
+    import_.add_argument("file", type=lambda name: Path(name).absolute())
     meter = _command(commands, "meter", _meter, "read or switch one meter")
     acts = meter.add_subparsers(dest="act", required=True, metavar="ACT")
     for act in ("read", "disconnect", "reconnect"):

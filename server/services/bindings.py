@@ -36,6 +36,12 @@ UPDATE binding SET ended_at = $3
 WHERE user_id = $1 AND tenancy_id = $2 AND ended_at IS NULL RETURNING id
 """
 
+TIMEZONE = """
+SELECT site.timezone FROM binding JOIN tenancy ON tenancy.id = binding.tenancy_id
+JOIN site ON site.id = tenancy.site_id
+WHERE binding.user_id = $1 AND binding.tenancy_id = $2 AND binding.ended_at IS NULL
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ScannedShop:
@@ -93,6 +99,12 @@ async def bind(user_id: int, shop_token: str, binding_code: str, now: datetime) 
     if not right:  # raised only now, for the count must be committed
         raise WrongBindingCodeError
     return int(shop["tenancy_id"])
+
+
+async def bound_timezone(user_id: int, tenancy_id: int) -> str | None:
+    """The timezone of a tenancy that the user is bound to now; None for any other."""
+    found = await row(pool(), TIMEZONE, user_id, tenancy_id)
+    return None if found is None else str(found["timezone"])
 
 
 async def unbind(user_id: int, tenancy_id: int, now: datetime) -> None:

@@ -7,11 +7,11 @@ as unanswered before it is made: a kill in between leaves a doubt, which a read-
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from server.core.supply.control_state import ControlState
 from server.core.supply.events import Event, read_back, write_answered, write_unanswered
-from server.core.supply.policy import check_cut
+from server.core.supply.policy import Decision, check_cut
 from server.core.supply.state import ActionKind, MeterControl, next_action, shown_state, step
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.balances import balances
@@ -51,6 +51,8 @@ CONFIRMED = """
 UPDATE top_up SET confirmed_at = $2 WHERE tenancy_id = $1 AND credited_at IS NOT NULL
   AND confirmed_at IS NULL
 """
+LOOK_AGAIN = "UPDATE meter_control SET next_action_at = $2 WHERE meter_id = $1"
+REFUSED_FOR = timedelta(minutes=5)  # a cut refused by the policy, which names no instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +106,21 @@ async def authorise(
         if control is None:
             return False
         control = step(control, read_back(found), now)
-        allowed = _is_wished(control, wanted, now) and (
-            wanted is ControlState.CONNECTED
-            or control.hold
-            or await _cut_stands(connection, tenancy_id, now)
-        )
-        if allowed:
-            control = step(control, write_unanswered(wanted), now)
-            if wanted is ControlState.CONNECTED and tenancy_id is not None:
-                await rows(connection, COMMANDED, tenancy_id, now)
+        if not _is_wished(control, wanted, now):
+            await save_control(connection, meter_id, control, now)
+            return False
+        if wanted is ControlState.DISCONNECTED and not control.hold:
+            cut = await _check_cut(connection, tenancy_id, now)
+            if cut is None or cut.desired is not ControlState.DISCONNECTED:
+                await save_control(connection, meter_id, control, now)
+                again = cut and cut.decide_again_at
+                await rows(connection, LOOK_AGAIN, meter_id, again or now + REFUSED_FOR)
+                return False
+        control = step(control, write_unanswered(wanted), now)
+        if wanted is ControlState.CONNECTED and tenancy_id is not None:
+            await rows(connection, COMMANDED, tenancy_id, now)
         await save_control(connection, meter_id, control, now)
-        return allowed
+        return True
 
 
 async def _settle_and_decide(connection: Connection, tenancy_id: int, now: datetime) -> None:
@@ -134,17 +140,19 @@ def _is_wished(control: MeterControl, wanted: ControlState, now: datetime) -> bo
     return kind is ActionKind.DISCONNECT
 
 
-async def _cut_stands(connection: Connection, tenancy_id: int | None, now: datetime) -> bool:
+async def _check_cut(
+    connection: Connection, tenancy_id: int | None, now: datetime
+) -> Decision | None:
     """Whether a new disconnection is allowed at this instant, by the policy itself."""
     if tenancy_id is None:
-        return False
+        return None
     tenancy = (await rows(connection, TENANCIES, [tenancy_id]))[0]
     rules = await site_rules(connection, tenancy["site_id"])
     found = await rows(connection, CONTROLS_OF_SHOPS, [tenancy["shop_id"]])
     owned = (await balances(connection, [tenancy_id]))[tenancy_id]
     facts = supply_facts(tenancy, owned, [control_of(one) for one in found], rules, now)
     policy = rules.policies[tenancy["supply_policy_code"]]
-    return check_cut(policy, facts).desired is ControlState.DISCONNECTED
+    return check_cut(policy, facts)
 
 
 async def _control(connection: Connection, meter_id: int) -> MeterControl | None:

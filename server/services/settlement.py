@@ -51,7 +51,7 @@ LEFT JOIN LATERAL (
       AND read_at <= coalesce((
         SELECT min(read_at) FROM reading
         WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
-          AND read_at >= wanted.until), wanted.until)
+          AND read_at >= wanted.until), 'infinity')
       AND read_at >= coalesce((
         SELECT max(read_at) FROM reading
         WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
@@ -175,7 +175,7 @@ async def project_within(
     connection: Connection, first_days: Mapping[int, date], now: datetime
 ) -> None:
     """Project open days from these days on, and decide the supply, in the caller's transaction."""
-    work = await _gather(connection, first_days, now)
+    work = await _gather(connection, first_days, now + timedelta(days=1))
     projected = [(one, day) for one in work for day in _settle_open_days(one, now)]
     if projected:
         await _apply_projection(connection, projected, now)
@@ -183,15 +183,16 @@ async def project_within(
 
 
 async def _gather(
-    connection: Connection, first_days: Mapping[int, date], now: datetime
+    connection: Connection, first_days: Mapping[int, date], until: datetime | None
 ) -> list[_Work]:
+    """What these tenancies' days depend on; `until` None: only that of the first day itself."""
     tenancies = await rows(connection, TENANCIES, list(first_days))
     work = []
     for tenancy in tenancies:
         rules = await site_rules(connection, tenancy["site_id"])
         first = _first_day(tenancy, first_days[tenancy["id"]])
         work.append(_Work(tenancy, rules, rules.tariffs[tenancy["tariff_code"]], first))
-    work = await _with_paths(connection, work, now)
+    work = await _with_paths(connection, work, until)
     return await _with_blocks(connection, work)
 
 
@@ -203,14 +204,20 @@ def _first_day(tenancy: Row, touched: date) -> date:
     return max(first_open, min(touched, unprojected))
 
 
-async def _with_paths(connection: Connection, work: Sequence[_Work], now: datetime) -> list[_Work]:
+async def _with_paths(
+    connection: Connection, work: Sequence[_Work], until: datetime | None
+) -> list[_Work]:
+    days = [day_bounds(one.first_day, one.rules.zone) for one in work]
     found = await rows(
         connection,
         PATHS,
         [one.tenancy["id"] for one in work],
         [one.tenancy["shop_id"] for one in work],
-        [day_bounds(one.first_day, one.rules.zone)[0] for one in work],
-        [one.tenancy["closed_at"] or now + timedelta(days=1) for one in work],
+        [start for start, _ in days],
+        [
+            until or min(end, one.tenancy["closed_at"] or end)
+            for one, (_, end) in zip(work, days, strict=True)
+        ],
     )
     points: dict[int, dict[int, tuple[Row, list[tuple[datetime, int]]]]] = {}
     for one in found:
@@ -365,7 +372,7 @@ async def _close(
     connection: Connection, tenancies: Sequence[int], now: datetime, today: date, overdue: date
 ) -> int:
     """Close from the readings themselves, under the tenancies' locks, never from a projection."""
-    work = await _gather(connection, dict.fromkeys(tenancies, date.min), now)
+    work = await _gather(connection, dict.fromkeys(tenancies, date.min), None)
     closing: list[tuple[_Work, DaySettlement]] = []
     for one in work:
         day = one.first_day

@@ -37,8 +37,8 @@ from server.services.supply import decide_within
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('mallwatt import ' || $1))"
 KNOWN = """
-SELECT 'supply_policies' AS kind, supply_policy.code FROM supply_policy JOIN site ON site.id = site_id
-    WHERE site.code = $1
+SELECT 'supply_policies' AS kind, supply_policy.code FROM supply_policy
+    JOIN site ON site.id = site_id WHERE site.code = $1
 UNION ALL SELECT 'tariffs', tariff_version.code FROM tariff_version
     JOIN site ON site.id = site_id WHERE site.code = $1
 UNION ALL SELECT 'fixed_charges', fixed_charge_version.code FROM fixed_charge_version

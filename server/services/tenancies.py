@@ -27,10 +27,11 @@ PAGE_MAX = 50
 TENANCIES = """
 SELECT tenancy.id, tenancy.site_id, tenancy.shop_id, tenancy.supply_state, tenancy.supply_reasons,
        shop.code AS shop_code, shop.name AS shop_name, shop.tariff_code,
+       site.name AS site_name, site.timezone,
        (SELECT CASE WHEN bool_and(status.read_at IS NOT NULL) THEN min(status.read_at) END
         FROM meter LEFT JOIN meter_status status ON status.meter_id = meter.id
         WHERE meter.shop_id = tenancy.shop_id AND meter.role = 'shop') AS last_reading_at
-FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
+FROM tenancy JOIN shop ON shop.id = tenancy.shop_id JOIN site ON site.id = tenancy.site_id
 WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id
 """
 CONTROLS = """
@@ -84,6 +85,7 @@ class TenancySummary:
     balance_fen: int
     control_state: ControlState | None
     last_reading_at: datetime | None
+    timezone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,11 @@ async def summaries(tenancy_ids: Sequence[int]) -> list[TenancySummary]:
             tenancy_id=one["id"],
             shop_code=one["shop_code"],
             shop_name=one["shop_name"],
-            site_name=(await site_rules(connection, one["site_id"])).name,
+            site_name=one["site_name"],
             balance_fen=owned[one["id"]].available_fen,
             control_state=shown_state(controls.get(one["shop_id"], ())),
             last_reading_at=one["last_reading_at"],
+            timezone=one["timezone"],
         )
         for one in found
     ]
@@ -162,7 +165,7 @@ async def overview(tenancy_id: int, now: datetime) -> TenancyOverview:
         site_id=found["site_id"],
         shop_code=found["shop_code"],
         shop_name=found["shop_name"],
-        site_name=rules.name,
+        site_name=found["site_name"],
         balance_fen=owned.available_fen,
         wallet_fen=owned.wallet_fen,
         open_days_fen=owned.open_days_fen,
