@@ -1,0 +1,68 @@
+"""What a tenant pays, and where it went."""
+
+import re
+
+from miniprogram_api import answers
+from miniprogram_api.access import tenancy_of, top_up_of
+from miniprogram_api.bodies import OrderTopUp
+from miniprogram_api.call import Call
+from payments.contract import Method
+from server.core.errors import InvalidInputError
+from server.http.bodies import client_address, json_body, text_argument
+from server.services import guesses, top_ups, transactions
+from server.services.sessions import token_digest
+from server.services.top_ups import TopUpOrder
+
+ORDERS_SCOPE, ORDERS_PER_USER, ORDERS_WINDOW_S = "order_user", 600, 600
+_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+
+
+async def list_transactions(call: Call) -> answers.Transactions:
+    """A wallet's journal, newest first."""
+    tenancy = await tenancy_of(call.user, call.path("id"))
+    wallet = text_argument(call.request, "wallet") or "electricity"
+    cursor = text_argument(call.request, "cursor")
+    page = await transactions.moves(tenancy.id, wallet, cursor)
+    items = [answers.transaction(move, wallet, tenancy.zone) for move in page.items]
+    return answers.Transactions(items, page.next_cursor)
+
+
+async def order_top_up(call: Call) -> answers.TopUpOrdered:
+    """Order a top-up, once an Idempotency-Key; `payment` is what the payer's app needs."""
+    tenancy = await tenancy_of(call.user, call.path("id"))
+    key = _idempotency_key(call)
+    body = json_body(call.request, OrderTopUp)
+    subject = str(call.user.id)
+    await guesses.check(ORDERS_SCOPE, subject, call.now)
+    await guesses.record_failure(
+        ORDERS_SCOPE, subject, call.now, limit=ORDERS_PER_USER, window_s=ORDERS_WINDOW_S
+    )
+    wish = TopUpOrder(
+        tenancy_id=tenancy.id,
+        amount_fen=body.amount_fen,
+        method=body.method,
+        wallet=body.wallet,
+        idempotency_key=key,
+        user_id=call.user.id,
+        payer_id=call.user.openid if body.method is Method.WECHAT_JSAPI else None,
+        client_ip=client_address(call.request),
+        public_url=call.context.settings.public_url,
+    )
+    view = await top_ups.order(wish, call.context.platforms, call.now)
+    return answers.top_up_ordered(view, tenancy.zone)
+
+
+async def get_top_up(call: Call) -> answers.TopUp:
+    """What became of a top-up, with the times of paid, credited, commanded, confirmed."""
+    own = await top_up_of(call.user, call.path("top_up_no"))
+    return answers.top_up(own.view, own.tenancy.zone)
+
+
+def _idempotency_key(call: Call) -> str:
+    """The header, made the caller's own: two people of one shop never meet on a key."""
+    sent = call.request.headers.getall("idempotency-key", [])
+    if len(sent) != 1 or not _KEY.fullmatch(sent[0]):
+        raise InvalidInputError(
+            "one Idempotency-Key of 1 to 255 printable characters", code="idempotency_key_needed"
+        )
+    return f"user-{call.user.id}-{token_digest(sent[0])}"
