@@ -37,7 +37,7 @@ CERTIFICATE_FILES = (  # Debian, Fedora, Alpine and macOS, openSUSE
     "/etc/ssl/ca-bundle.pem",
 )
 NOISE = re.compile(
-    r"^ [+-] |^warning: Failed to hardlink|notice\]|^WARNING: (Location|Running pip)"
+    r"^ [+-] |^warning: Failed to hardlink|notice\]|^WARNING: (Location|Running pip|Retrying)"
 )
 COMPILER = r"[\w./-]*(?:cc|gcc|clang|g\+\+)"
 REASONS = {  # the first that is found in the output names what is wrong

@@ -1,6 +1,7 @@
 """What an embedded PostgreSQL keeps on the disk, and who owns it."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -15,6 +16,7 @@ from server.local.processes import Account, LocalServerError
 
 OWN_FOLDER = Path("/proc/self/cwd")
 HAS_PROC = OWN_FOLDER.exists()
+FULL = os.strerror(errno.ENOSPC)
 LOG_KEPT_BYTES = 10_000_000
 PASSWORD_FOR_INITDB = "initdb-password"  # noqa: S105 - a file's name
 _REASON = re.compile(r"(?:FATAL|PANIC|ERROR|error):\s+(.*)")
@@ -95,6 +97,8 @@ class PostgresFolder:
         with (self.home / "log").open("rb") as file:
             file.seek(since)
             lines = file.read(LOG_KEPT_BYTES).decode(errors="replace").splitlines()
+        if any(FULL in line for line in lines):
+            return f"{FULL}: the disk of {self.home} is full"
         for line in reversed(lines):
             if match := _REASON.search(line):
                 return match.group(1)

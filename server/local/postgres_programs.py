@@ -65,25 +65,36 @@ def _unprivileged() -> Account:
         raise LocalServerError(
             f"PostgreSQL does not run as root and there is no account {UNPRIVILEGED!r}; {ADVICE}"
         ) from error
-    return Account(entry.pw_uid, entry.pw_gid)
+    account = Account(entry.pw_uid, entry.pw_gid)
+    try:
+        _run(["/bin/sh", "-c", ":"], account)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LocalServerError(
+            f"PostgreSQL does not run as root, and this root may not become {UNPRIVILEGED!r}"
+            f" (a container without that right?); {ADVICE}"
+        ) from error
+    return account
+
+
+def _run(command: list[str], account: Account | None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # noqa: S603 - the wheel's programs and a shell that does nothing
+        command,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=() if account else None,
+        cwd="/",
+        env={"LC_ALL": "C"},
+        capture_output=True,
+        timeout=CHECK_S,
+        check=False,
+    )
 
 
 def _check(programs: Programs) -> None:
     """Run the server program once, as it will be run later."""
-    account = programs.account
     command = [programs.path("postgres"), "--version"]
     try:
-        done = subprocess.run(  # noqa: S603 - the wheel's program
-            command,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=() if account else None,
-            cwd="/",
-            env={"LC_ALL": "C"},
-            capture_output=True,
-            timeout=CHECK_S,
-            check=False,
-        )
+        done = _run(command, programs.account)
     except (OSError, subprocess.SubprocessError) as error:
         raise LocalServerError(f"{command[0]} cannot be run ({error}); {ADVICE}") from error
     if done.returncode != 0:

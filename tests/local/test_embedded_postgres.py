@@ -262,6 +262,23 @@ class TestOneLine:
         assert said.startswith("PostgreSQL does not start: ")
         assert "postgresql.conf" in said
 
+    async def test_a_full_disk(self, tmp_path: Path) -> None:
+        folder = PostgresFolder(tmp_path)
+        said = "could not extend file: No space left on device\nFATAL:  cannot go on\n"
+        (tmp_path / "log").write_text(said, encoding="ascii")
+        assert folder.reason(0) == f"No space left on device: the disk of {tmp_path} is full"
+
+    async def test_a_root_that_may_not_be_anybody_else(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_arguments: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr("server.local.postgres_programs._run", refuse)
+        monkeypatch.setattr(os, "fchown", lambda *_arguments: None)
+        assert "this root may not become 'nobody'" in await self.refusal(tmp_path)
+
     async def test_no_wheel(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         said = await self.refusal(tmp_path)
