@@ -1,6 +1,7 @@
 """Finds, or on Debian and Ubuntu installs, the browser and the Chinese fonts that tests need."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,17 +13,26 @@ FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts")
 CHINESE_FONTS = ("*CJK*", "*wqy*", "*Hei*", "*SourceHan*")
 PACKAGES = {"browser": "chromium", "fonts": "fonts-noto-cjk"}
 NAMES = {"browser": "Chromium", "fonts": "Chinese fonts (Noto CJK)"}
+APT_OPTIONS = ("-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0")
 CHECK_S = 30
 
 
 def find_browser() -> Path | None:
-    """A Chromium that starts, from MALLWATT_BROWSER or the PATH."""
+    """A Chromium that starts: MALLWATT_BROWSER, or on the PATH, or fetched by Playwright."""
     named = os.environ.get("MALLWATT_BROWSER")
-    for name in [named] if named else BROWSERS:
+    names = [named] if named else [*BROWSERS, *_downloaded()]
+    for name in names:
         path = shutil.which(name)
         if path is not None and _starts(path):
             return Path(path)
     return None
+
+
+def _downloaded() -> list[str]:
+    """Those that Playwright has fetched, the newest first."""
+    folder = os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache/ms-playwright"
+    found = Path(folder).glob("chromium-*/chrome-linux*/chrome")
+    return sorted(map(str, found), reverse=True)
 
 
 def _starts(path: str) -> bool:
@@ -64,20 +74,37 @@ def apt_prefix() -> list[str] | None:
     return [sudo, *asks, "DEBIAN_FRONTEND=noninteractive", "apt-get"]
 
 
+def steps(names: Sequence[str], apt: Sequence[str], system: str) -> list[list[str]]:
+    """The commands that install them. Ubuntu's Chromium is a snap that pages cannot be tested in."""
+    fetched = {"browser"} if system == "ubuntu" else set()
+    commands = []
+    if packages := [PACKAGES[name] for name in names if name not in fetched]:
+        commands.append([*apt, *APT_OPTIONS, "update"])
+        install = ["install", "--yes", "--no-install-recommends"]
+        commands.append([*apt, *APT_OPTIONS, *install, *packages])
+    if fetched & set(names):
+        playwright = [sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"]
+        commands.append(playwright)
+    return commands
+
+
 def install(names: Sequence[str], apt: Sequence[str]) -> bool:
-    """Install by apt, showing its words."""
-    packages = [PACKAGES[name] for name in names]
-    sys.stdout.write(f"MallWatt: installing {' and '.join(packages)} by apt (about a minute)\n")
+    """Install them, showing the tools' words."""
+    what = " and ".join(NAMES[name] for name in names)
+    sys.stdout.write(f"MallWatt: installing {what} for the tests (about a minute)\n")
     sys.stdout.flush()
-    options = ["-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]
+    try:
+        system = platform.freedesktop_os_release().get("ID", "")
+    except OSError:
+        system = ""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        done = subprocess.run(  # noqa: S603 - apt-get with fixed words
-            [*apt, *options, *command], env=env, stdin=subprocess.DEVNULL, check=False
-        )
-        if done.returncode != 0:
-            return False
-    return True
+    return all(
+        subprocess.run(  # noqa: S603 - apt-get and playwright with fixed words
+            command, env=env, stdin=subprocess.DEVNULL, check=False
+        ).returncode
+        == 0
+        for command in steps(names, apt, system)
+    )
 
 
 def main() -> int:
@@ -91,7 +118,7 @@ def main() -> int:
     if not wanted:
         return 0
     what = " and ".join(NAMES[name] for name in wanted)
-    why = "apt could not install it" if apt else "install it, on Debian as root or with sudo"
+    why = "it could not be installed" if apt else "install it, on Debian as root or with sudo"
     advice = "or name a Chromium with MALLWATT_BROWSER" if "browser" in wanted else ""
     sys.stderr.write(
         f"MallWatt: cannot go on: the tests need {what}: {why} {advice}".strip() + "\n"

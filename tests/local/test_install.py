@@ -239,13 +239,45 @@ class TestBrowser:
     ) -> None:
         monkeypatch.setattr(browser, "missing", lambda: ["browser"])
         monkeypatch.setattr(browser, "apt_prefix", lambda: ["/bin/false"])
-        assert "apt could not install it" in self.refusal(capsys)
+        assert "it could not be installed" in self.refusal(capsys)
 
     def test_where_apt_can(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wanted = [["browser", "fonts"], list[str]()]
         monkeypatch.setattr(browser, "missing", lambda: wanted.pop(0))
         monkeypatch.setattr(browser, "apt_prefix", lambda: ["/bin/true"])
         assert browser.main() == 0
+
+    @pytest.mark.parametrize(
+        ("system", "names", "last_words"),
+        [
+            ("debian", ["browser", "fonts"], [["update"], ["chromium", "fonts-noto-cjk"]]),
+            ("debian", ["fonts"], [["update"], ["fonts-noto-cjk"]]),
+            ("ubuntu", ["fonts"], [["update"], ["fonts-noto-cjk"]]),
+            ("ubuntu", ["browser"], [["chromium"]]),
+            ("ubuntu", ["browser", "fonts"], [["update"], ["fonts-noto-cjk"], ["chromium"]]),
+        ],
+    )
+    def test_what_is_installed_how(
+        self, system: str, names: list[str], last_words: list[list[str]]
+    ) -> None:
+        commands = browser.steps(names, ["apt-get"], system)
+        assert [command[-len(w) :] for command, w in zip(commands, last_words, strict=True)] == (
+            last_words
+        )
+        fetched = [command for command in commands if "playwright" in command]
+        assert bool(fetched) is (system == "ubuntu" and "browser" in names)
+
+    def test_one_that_playwright_fetched_serves_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetched = tmp_path / "chromium-1200" / "chrome-linux" / "chrome"
+        fetched.parent.mkdir(parents=True)
+        fetched.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
+        fetched.chmod(0o755)
+        monkeypatch.delenv("MALLWATT_BROWSER", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
+        assert browser.find_browser() == fetched
 
     def test_a_package_that_only_points_elsewhere_is_no_browser(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -255,6 +287,7 @@ class TestBrowser:
         stub.chmod(0o755)
         monkeypatch.delenv("MALLWATT_BROWSER", raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
         assert browser.find_browser() is None
         stub.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
         assert browser.find_browser() == stub
