@@ -75,7 +75,7 @@ def apt_prefix() -> list[str] | None:
 
 
 def steps(names: Sequence[str], apt: Sequence[str], system: str) -> list[list[str]]:
-    """The commands that install them. Ubuntu's Chromium is a snap that pages cannot be tested in."""
+    """The commands that install them; Ubuntu's own Chromium is a snap, unfit for tests."""
     fetched = {"browser"} if system == "ubuntu" else set()
     commands = []
     if packages := [PACKAGES[name] for name in names if name not in fetched]:
