@@ -20,12 +20,12 @@ async def test_an_empty_shop_is_not_cut_in_quiet_hours_but_at_nine(
     policy = 'notice_minutes = []\nno_disconnect = ["20:00-09:00"]'
     await world.open(tmp_path, balance_fen=1_000, policy=policy)
     await world.use(energy_wh=20_000, over=timedelta(hours=2))
-    assert world.meter.connected
+    assert world.meter.is_connected()
     assert await world.reasons() == ["overdrawn", "quiet_hours"]
     await world.wait(local("2026-05-21 08:50") - world.now)
-    assert world.meter.connected
+    assert world.meter.is_connected()
     await world.wait(timedelta(minutes=15))
-    assert not world.meter.connected
+    assert world.meter.is_disconnected()
 
 
 async def test_nobody_is_cut_without_a_delivered_notice(world: World, tmp_path: Path) -> None:
@@ -33,14 +33,14 @@ async def test_nobody_is_cut_without_a_delivered_notice(world: World, tmp_path: 
     await world.open(tmp_path, balance_fen=1_000, policy=policy)
     await world.use(energy_wh=20_000, over=timedelta(hours=2))
     await world.wait(timedelta(hours=5))
-    assert world.meter.connected
+    assert world.meter.is_connected()
     assert await world.reasons() == ["overdrawn", "notice_not_delivered"]
 
     await rows(pool(), "UPDATE notice SET delivered_at = $1", world.now)
     await world.wait(timedelta(minutes=50))
-    assert world.meter.connected
+    assert world.meter.is_connected()
     await world.wait(timedelta(minutes=20))
-    assert not world.meter.connected
+    assert world.meter.is_disconnected()
 
 
 async def test_who_paid_while_the_gateway_was_down_is_connected_when_it_is_back(
@@ -48,14 +48,14 @@ async def test_who_paid_while_the_gateway_was_down_is_connected_when_it_is_back(
 ) -> None:
     await world.open(tmp_path, balance_fen=1_000)
     await world.use(energy_wh=20_000, over=timedelta(hours=2))
-    assert not world.meter.connected
+    assert world.meter.is_disconnected()
     world.meter.reachable = False
     await world.pay(10_000)
     await world.wait(timedelta(hours=1))
-    assert not world.meter.connected
+    assert world.meter.is_disconnected()
     world.meter.reachable = True
     await world.drive()
-    assert world.meter.connected
+    assert world.meter.is_connected()
 
 
 async def test_a_payment_just_before_the_cut_stops_it_at_the_bus(
@@ -97,13 +97,13 @@ async def test_paying_does_not_end_a_managers_disconnection(world: World, tmp_pa
     await world.open(tmp_path, balance_fen=1_000)
     await hold_shop(world.site_id, "A1", actor="wang", reason="works", now=world.now)
     await world.drive()
-    assert not world.meter.connected
+    assert world.meter.is_disconnected()
     await world.pay(10_000)
     await world.wait(timedelta(minutes=30))
-    assert not world.meter.connected
+    assert world.meter.is_disconnected()
     await release_shop(world.site_id, "A1", actor="wang", reason="done", now=world.now)
     await world.drive()
-    assert world.meter.connected
+    assert world.meter.is_connected()
     acts = await rows(pool(), "SELECT actor, act, subject, reason FROM manager_act ORDER BY id")
     assert acts == [
         {"actor": "wang", "act": "disconnect", "subject": "shop:A1", "reason": "works"},
@@ -133,6 +133,6 @@ async def test_a_wrong_reading_costs_nothing_and_cuts_nobody(
     await world.wait(timedelta(minutes=10))
     world.meter.register_wh = right_wh
     await world.use(energy_wh=100, over=timedelta(minutes=30))
-    assert world.meter.connected
+    assert world.meter.is_connected()
     day = await world.row("SELECT energy_wh, amount_fen FROM open_day")
     assert day == {"energy_wh": 100, "amount_fen": 10}

@@ -19,7 +19,7 @@ from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import ProfileFacts
 from server.services.site_import import import_site
-from tests.fakes.payment_platform import FakeDirectory, FakePlatform
+from tests.fakes.payment_platform import FakeDirectory
 
 ZONE = ZoneInfo("Asia/Shanghai")
 PROFILES = {"example/demo-relay": ProfileFacts("modbus", True, False, 30_000, 1_000_000_000)}
@@ -82,6 +82,12 @@ class Meter:
         self.writes.append(wanted)
         self.connected = wanted is ControlState.CONNECTED
 
+    def is_connected(self) -> bool:
+        return self.connected
+
+    def is_disconnected(self) -> bool:
+        return not self.connected
+
     @property
     def state(self) -> ControlState:
         return ControlState.CONNECTED if self.connected else ControlState.DISCONNECTED
@@ -93,8 +99,8 @@ class World:
     def __init__(self, now: datetime) -> None:
         self.now = now
         self.meter = Meter()
-        self.platform = FakePlatform(Platform.WECHAT)
-        self.directory = FakeDirectory([self.platform])
+        self.directory = FakeDirectory()
+        self.platform = self.directory.platforms[Platform.WECHAT]
         self.site_id = 0
         self.meter_id = 0
         self.tenancy_id = 0
@@ -186,8 +192,7 @@ class World:
 
     def paid_trade(self, out_trade_no: str) -> Trade:
         """The payer pays; what the platform says of it from now on."""
-        self.platform.pay(out_trade_no, self.now)
-        return self.platform.trades[out_trade_no]
+        return self.platform.pay(out_trade_no, self.now)
 
     async def pay(self, amount_fen: int, key: str = "key-1") -> crediting.Credited:
         """Order, pay, and let the platform's word arrive."""
