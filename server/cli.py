@@ -82,7 +82,7 @@ async def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
 
 async def _import(settings: Settings, options: argparse.Namespace) -> int:
     from server.services.site_file import SiteFileError  # noqa: PLC0415  see _app
-    from server.services.site_import import import_site  # noqa: PLC0415
+    from server.services.site_import import import_site  # noqa: PLC0415  see _app
 
     app = _app()
     async with app.open_outside(_with_database(settings)) as outside:
@@ -131,8 +131,8 @@ async def _meter(settings: Settings, options: argparse.Namespace) -> int:
 
 async def _manager(settings: Settings, options: argparse.Namespace) -> int:
     from server.services import managers  # noqa: PLC0415  see _app
-    from server.services.manager_acts import Role  # noqa: PLC0415
-    from server.services.sites import find_site  # noqa: PLC0415
+    from server.services.manager_acts import Role  # noqa: PLC0415  see _app
+    from server.services.sites import find_site  # noqa: PLC0415  see _app
 
     app = _app()
     password = getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline()
