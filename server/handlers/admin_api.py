@@ -17,13 +17,14 @@ from server.services.admin_views import MeterLine, ShopLine
 from server.services.manager_acts import Act, may, require
 from server.services.managers import Manager
 
-Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has none
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class LogIn(msgspec.Struct, forbid_unknown_fields=True):
     """POST /sessions."""
 
-    name: Annotated[str, msgspec.Meta(max_length=64)]
+    name: Annotated[str, msgspec.Meta(max_length=64, pattern=NO_NUL)]
     password: Annotated[str, msgspec.Meta(max_length=256)]
 
 
@@ -65,7 +66,7 @@ def blueprint(context: WebContext) -> Blueprint:
         )
         return json_answer({"items": [_listed(line) for line in lines], "next_cursor": cursor})
 
-    @room.get("/shops/<code:str>")
+    @room.get("/shops/<code:str>", unquote=True)
     async def get_shop(request: Request, code: str) -> HTTPResponse:
         manager = await api_manager(request, context)
         shop = await _find(request, manager, code)
@@ -75,7 +76,7 @@ def blueprint(context: WebContext) -> Blueprint:
             answer["binding_code"] = await admin_views.binding_code(shop.tenancy_id)
         return json_answer(answer)
 
-    @room.post("/shops/<code:str>/supply")
+    @room.post("/shops/<code:str>/supply", unquote=True)
     async def set_supply(request: Request, code: str) -> HTTPResponse:
         manager = await api_manager(request, context)
         body = json_body(request, SupplyWish)

@@ -102,7 +102,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             search=request.query_string,
         )
 
-    @room.get("/shops/<code:str>")
+    @room.get("/shops/<code:str>", unquote=True)
     async def one_shop(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context)
         return page(
@@ -116,7 +116,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
 
 
 def _add_supply(room: Blueprint, context: WebContext) -> None:
-    @room.get("/shops/<code:str>/supply")
+    @room.get("/shops/<code:str>/supply", unquote=True)
     async def ask_supply(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context)
         manager_acts.require(manager.role, Act.SUPPLY)
@@ -124,7 +124,7 @@ def _add_supply(room: Blueprint, context: WebContext) -> None:
         facts = await gather_shop(request, context, manager, code)
         return await _confirm_page(request, context, manager, facts, state)
 
-    @room.post("/shops/<code:str>/supply")
+    @room.post("/shops/<code:str>/supply", unquote=True)
     async def set_supply(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context)
         check_form(request, context, cookie_token(request))

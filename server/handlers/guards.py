@@ -48,6 +48,8 @@ def form_text(request: Request, name: str, *, length_max: int = 200) -> str:
     values = [] if form is None else form.getlist(name) or []
     if len(values) > 1 or any(len(value) > length_max for value in values):
         raise InvalidInputError(f"field {name!r} is given twice or too long")
+    if values and "\0" in values[0]:
+        raise InvalidInputError(f"field {name!r} holds a NUL")  # PostgreSQL's text has none
     return str(values[0]).strip() if values else ""
 
 

@@ -107,7 +107,7 @@ def _add_search(room: Blueprint, context: WebContext) -> None:
             request, context, "kiosk_search.html", kiosk=kiosk, query=query, doors=found, keys=KEYS
         )
 
-    @room.get("/shops/<code:str>")
+    @room.get("/shops/<code:str>", unquote=True)
     async def choose(request: Request, code: str) -> HTTPResponse:
         kiosk = await known_kiosk(request)
         methods = await context.platforms.methods(kiosk.site_id)
@@ -125,7 +125,7 @@ def _add_search(room: Blueprint, context: WebContext) -> None:
 
 
 def _add_payment(room: Blueprint, context: WebContext) -> None:
-    @room.post("/shops/<code:str>/top-ups")
+    @room.post("/shops/<code:str>/top-ups", unquote=True)
     async def order(request: Request, code: str) -> HTTPResponse:
         kiosk = await known_kiosk(request)
         check_form(request, context, _token(request))

@@ -34,7 +34,7 @@ def blueprint(context: WebContext) -> Blueprint:
     async def overview(request: Request) -> None:
         await _stream(request, context, slots, await overview_live(request, context))
 
-    @room.get("/admin/shops/<code:str>/live")
+    @room.get("/admin/shops/<code:str>/live", unquote=True)
     async def one_shop(request: Request, code: str) -> None:
         await _stream(request, context, slots, await shop_live(request, context, code))
 

@@ -78,8 +78,8 @@ def blueprint(context: WebContext) -> Blueprint:
 
 
 async def find_shop(token: str) -> PublicShop:
-    """The shop of a code of a sane length."""
-    if len(token) > TOKEN_MAX:
+    """The shop of a code that could be one."""
+    if len(token) > TOKEN_MAX or not token.isascii() or not token.isprintable():
         raise NotFoundError("shop token")
     return await public_page.shop_of_token(token)
 

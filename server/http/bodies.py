@@ -27,6 +27,8 @@ def text_argument(request: Request, name: str, *, length_max: int = 200) -> str 
     values = request.args.getlist(name) or []
     if len(values) > 1 or (values and len(values[0]) > length_max):
         raise InvalidInputError(f"query argument {name!r} is given twice or too long")
+    if values and "\0" in values[0]:
+        raise InvalidInputError(f"query argument {name!r} holds a NUL")  # PostgreSQL has none
     return values[0] if values else None
 
 

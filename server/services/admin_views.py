@@ -161,6 +161,8 @@ async def site_of_code(site_id: int | None, code: str) -> SiteRef:
 
 async def find_shop(site_id: int | None, code: str, site_code: str | None) -> ShopLine:
     """The one shop of this code; ConflictError (`site_needed`) where several malls have it."""
+    if "\0" in code:  # PostgreSQL's text has none
+        raise NotFoundError("shop")
     if site_code is not None:
         site_id = (await site_of_code(site_id, site_code)).id
     found = await database.rows(
@@ -371,7 +373,8 @@ def _read_cursor(cursor: str | None) -> tuple[str, str]:
     if cursor is None:
         return "", ""
     try:
-        site_code, _, code = base64.urlsafe_b64decode(cursor.encode()).decode().partition("\n")
+        content = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:
         raise InvalidInputError("not a cursor of this list") from error
+    site_code, _, code = content.replace("\0", "").partition("\n")
     return site_code, code
