@@ -10,6 +10,7 @@ from server.models.database import Row, from_json, pool, row, rows, to_json
 from server.services.wakeups import Wakeups, gateway_topic, job_topic
 
 JOBS_OPEN_MAX = 100  # a gateway
+TAKEN_MAX = 500  # at once; the rest a moment later
 LOOK_S = 1.0
 
 # A gateway that nobody owns answers no job: say so at once rather than let the asker wait.
@@ -22,11 +23,17 @@ WHERE meter.id = $1 AND lease.owner IS NOT NULL AND lease.held_until > clock_tim
        AND open.finished_at IS NULL AND open.deadline_at > $4) < $6
 RETURNING id, gateway_id
 """
+# A kind that only newer collectors know is left to them, or to its deadline.
 TAKE = """
-UPDATE bus_job SET taken_epoch = mine.epoch
-FROM unnest($1::bigint[], $2::bigint[]) AS mine (gateway_id, epoch)
-WHERE bus_job.gateway_id = mine.gateway_id AND bus_job.finished_at IS NULL
-  AND bus_job.taken_epoch IS DISTINCT FROM mine.epoch AND bus_job.deadline_at > $3
+WITH open AS MATERIALIZED (
+    SELECT bus_job.id, mine.epoch
+    FROM unnest($1::bigint[], $2::bigint[]) AS mine (gateway_id, epoch)
+    JOIN bus_job ON bus_job.gateway_id = mine.gateway_id AND bus_job.finished_at IS NULL
+        AND bus_job.taken_epoch IS DISTINCT FROM mine.epoch AND bus_job.deadline_at > $3
+        AND bus_job.kind = ANY($4::text[])
+    ORDER BY bus_job.id LIMIT $5)
+UPDATE bus_job SET taken_epoch = open.epoch FROM open
+WHERE bus_job.id = open.id AND bus_job.finished_at IS NULL
 RETURNING bus_job.id, bus_job.gateway_id, bus_job.meter_id, bus_job.kind, bus_job.deadline_at
 """
 FINISH = """
@@ -121,7 +128,8 @@ def _result(found: Row) -> Mapping[str, object]:
 
 async def take_jobs(epochs: Mapping[int, int], now: datetime) -> Sequence[TakenJob]:
     """Jobs of these gateways that this epoch has not taken yet."""
-    found = await rows(pool(), TAKE, list(epochs), list(epochs.values()), now)
+    kinds = [kind.value for kind in JobKind]
+    found = await rows(pool(), TAKE, list(epochs), list(epochs.values()), now, kinds, TAKEN_MAX)
     return [
         TakenJob(
             one["id"],

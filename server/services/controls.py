@@ -34,12 +34,31 @@ PENDING = """
 SELECT control.meter_id, meter.gateway_id, meter.code FROM meter_control control
 JOIN meter ON meter.id = control.meter_id
 WHERE control.next_action_at <= $2 AND meter.gateway_id = ANY($1::bigint[])
+  AND NOT control.meter_id = ANY($3::bigint[])
 ORDER BY control.next_action_at LIMIT 500
 """
 TENANCY_OF_METER = """
 SELECT tenancy.id, meter.site_id FROM meter
 LEFT JOIN tenancy ON tenancy.shop_id = meter.shop_id AND tenancy.closed_at IS NULL
 WHERE meter.id = $1
+"""
+# Of these read-backs, the ones that tell something: most polls find the relay as it was.
+NEWS = """
+SELECT control.meter_id FROM unnest($1::bigint[], $2::text[]) AS seen (meter_id, state)
+JOIN meter_control control ON control.meter_id = seen.meter_id
+JOIN meter ON meter.id = control.meter_id
+WHERE control.next_action_at <= $3
+   OR control.confirmed IS DISTINCT FROM seen.state AND NOT (control.permitted
+      AND control.confirmed = 'ready_for_reconnection' AND seen.state = 'disconnected')
+   OR seen.state = 'connected' AND EXISTS (
+      SELECT 1 FROM tenancy JOIN top_up ON top_up.tenancy_id = tenancy.id
+      WHERE tenancy.shop_id = meter.shop_id AND tenancy.closed_at IS NULL
+        AND top_up.credited_at IS NOT NULL AND top_up.confirmed_at IS NULL)
+"""
+PERMIT_ONLY = """
+UPDATE meter_control SET permit_only = told.permit_only
+FROM unnest($1::bigint[], $2::boolean[]) AS told (meter_id, permit_only)
+WHERE meter_control.meter_id = told.meter_id AND meter_control.permit_only <> told.permit_only
 """
 LOCK_TENANCY = "SELECT id FROM tenancy WHERE id = $1 FOR NO KEY UPDATE"
 DUE_OF = "DELETE FROM settlement_due WHERE tenancy_id = $1 RETURNING first_day"
@@ -72,10 +91,21 @@ class Recorded:
     tenancy_id: int | None
 
 
-async def pending_controls(gateway_ids: Sequence[int], now: datetime) -> list[PendingControl]:
-    """The meters of these gateways that wait for a write or a read-back."""
-    found = await rows(pool(), PENDING, list(gateway_ids), now)
+async def pending_controls(
+    gateway_ids: Sequence[int], now: datetime, *, but: Sequence[int] = ()
+) -> list[PendingControl]:
+    """The meters of these gateways that wait for a write or a read-back, without those of `but`.
+
+    Meters that are mute wait for ever: left in, they would hide the others behind the limit.
+    """
+    found = await rows(pool(), PENDING, list(gateway_ids), now, list(but))
     return [PendingControl(one["meter_id"], one["gateway_id"], one["code"]) for one in found]
+
+
+async def news(states: Mapping[int, ControlState], now: datetime) -> list[int]:
+    """The meters whose read-back is worth a `record`."""
+    values = [state.value for state in states.values()]
+    return [one["meter_id"] for one in await rows(pool(), NEWS, list(states), values, now)]
 
 
 async def wished_action(meter_id: int, now: datetime) -> ActionKind:
@@ -124,9 +154,12 @@ async def authorise(
 
 
 async def _settle_and_decide(connection: Connection, tenancy_id: int, now: datetime) -> None:
-    """Bring a tenancy's open days and its decision up to its newest reading."""
-    await rows(connection, LOCK_TENANCY, tenancy_id)
+    """Bring a tenancy's open days and its decision up to its newest reading.
+
+    Locks in the settling worker's order, or the two would wait for each other.
+    """
     due = await row(connection, DUE_OF, tenancy_id)
+    await rows(connection, LOCK_TENANCY, tenancy_id)
     if due is None:
         await decide_within(connection, [tenancy_id], now)
     else:
@@ -238,13 +271,7 @@ async def _confirm_top_ups(
 
 async def set_permit_only(meter_ids: Mapping[int, bool]) -> None:
     """Tell the controls which meters only permit closing (their profiles say so)."""
-    for meter_id, permit_only in meter_ids.items():
-        await rows(
-            pool(),
-            "UPDATE meter_control SET permit_only = $2 WHERE meter_id = $1 AND permit_only <> $2",
-            meter_id,
-            permit_only,
-        )
+    await rows(pool(), PERMIT_ONLY, list(meter_ids), list(meter_ids.values()))
 
 
 async def settle_now(tenancy_id: int, now: datetime) -> None:

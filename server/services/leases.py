@@ -1,19 +1,23 @@
 """Who may speak on a bus: leases by the database's clock, with an epoch (design, decision 10)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from server.models.database import Connection, pool, row, rows
 
 HELD_S = 8  # others may take it over after so long without a renewal
 
-# Free, run out, or already ours; a new owner starts a new epoch.
+# Free or run out; a new owner starts a new epoch. Materialized, or the planner may run the inner
+# statement again for each row and pass the limit.
 CLAIM = """
-UPDATE gateway_lease SET owner = $1, held_until = clock_timestamp() + $2 * interval '1 second',
-    epoch = epoch + CASE WHEN owner = $1 AND held_until > clock_timestamp() THEN 0 ELSE 1 END
-WHERE gateway_id IN (
-    SELECT gateway_id FROM gateway_lease
-    WHERE owner IS NULL OR held_until < clock_timestamp()
-    ORDER BY gateway_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+WITH free AS MATERIALIZED (
+    SELECT lease.gateway_id FROM gateway_lease lease
+    JOIN gateway ON gateway.id = lease.gateway_id
+    WHERE (lease.owner IS NULL OR lease.held_until < clock_timestamp())
+      AND NOT gateway.link = ANY($4::text[])
+    ORDER BY lease.gateway_id LIMIT $3 FOR UPDATE OF lease SKIP LOCKED)
+UPDATE gateway_lease SET owner = $1, epoch = epoch + 1,
+    held_until = clock_timestamp() + $2 * interval '1 second'
+WHERE gateway_id IN (SELECT gateway_id FROM free)
 RETURNING gateway_id, epoch
 """
 RENEW = """
@@ -27,22 +31,27 @@ RELEASE = """
 UPDATE gateway_lease SET owner = NULL, held_until = NULL
 WHERE owner = $1 AND gateway_id = ANY($2::bigint[])
 """
+# A key share stops a claim (which locks for update) until our commit, but not our own renewals.
 HOLDS = """
 SELECT 1 AS held FROM gateway_lease JOIN meter ON meter.gateway_id = gateway_lease.gateway_id
 WHERE meter.id = $1 AND gateway_lease.epoch = $2 AND gateway_lease.owner IS NOT NULL
-  AND gateway_lease.held_until > clock_timestamp() FOR SHARE OF gateway_lease
+  AND gateway_lease.held_until > clock_timestamp() FOR KEY SHARE OF gateway_lease
 """
 
 
-async def claim_leases(owner: str, limit: int) -> dict[int, int]:
-    """Take gateways that nobody holds: gateway id -> epoch."""
-    found = await rows(pool(), CLAIM, owner, HELD_S, limit)
+async def claim_leases(
+    owner: str, limit: int, *, held_s: float = HELD_S, without_links: Sequence[str] = ()
+) -> dict[int, int]:
+    """Take gateways that nobody holds, none with these links: gateway id -> epoch."""
+    found = await rows(pool(), CLAIM, owner, held_s, limit, list(without_links))
     return {one["gateway_id"]: one["epoch"] for one in found}
 
 
-async def renew_leases(owner: str, epochs: dict[int, int]) -> set[int]:
-    """The gateways that are still ours for another eight seconds."""
-    found = await rows(pool(), RENEW, owner, list(epochs), HELD_S, list(epochs.values()))
+async def renew_leases(
+    owner: str, epochs: Mapping[int, int], *, held_s: float = HELD_S
+) -> set[int]:
+    """The gateways that are still ours for another while; one that is missing is lost."""
+    found = await rows(pool(), RENEW, owner, list(epochs), held_s, list(epochs.values()))
     return {one["gateway_id"] for one in found}
 
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from server.core.errors import InvalidInputError
 from server.core.settlement.interval import TrustedReading
 from server.core.settlement.quarantine import MeterLimits, Verdict, judge
-from server.models.database import Connection, Row, rows, to_json, transaction
+from server.models.database import Connection, Row, pool, rows, to_json, transaction
 
 READINGS_MAX = 50_000  # a batch; a month of one mall's history comes in several
 
@@ -91,8 +92,18 @@ ON CONFLICT (tenancy_id) DO UPDATE
     SET first_day = least(settlement_due.first_day, excluded.first_day)
 """
 
-FINDING = """
-UPDATE meter_status SET tried_at = $2, finding = $3 WHERE meter_id = $1
+FINDINGS = """
+UPDATE meter_status SET tried_at = $4, finding = found.finding
+FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS found (meter_id, epoch, finding)
+JOIN meter ON meter.id = found.meter_id
+JOIN gateway_lease lease ON lease.gateway_id = meter.gateway_id AND lease.epoch = found.epoch
+WHERE meter_status.meter_id = found.meter_id
+"""
+APART = """
+UPDATE meter_status SET tried_at = apart.read_at, finding = 'quarantined: ' || apart.reason
+FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) AS apart (meter_id, read_at, reason)
+WHERE meter_status.meter_id = apart.meter_id
+  AND (meter_status.read_at IS NULL OR meter_status.read_at < apart.read_at)
 """
 
 
@@ -105,6 +116,19 @@ class NewReading:
     register_wh: int
     epoch: int
     points: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        if self.register_wh < 0:  # no register runs below zero, and the table refuses such a row
+            raise InvalidInputError(f"a register cannot show {self.register_wh} Wh")
+
+
+@dataclass(frozen=True, slots=True)
+class NewFinding:
+    """What is wrong with a meter: a stable code, a colon, and plain words."""
+
+    meter_id: int
+    epoch: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +315,31 @@ async def _update_status(connection: Connection, judged: Sequence[_Judged]) -> N
             [reading.register_wh for reading in newest],
             [to_json(reading.points or {}) for reading in newest],
         )
+    apart = [
+        (reading.meter_id, reading.read_at, verdict.reason)
+        for reading, verdict in (part.new[-1] for part in judged if part.new)
+        if verdict.reason is not None
+    ]
+    if apart:
+        await rows(
+            connection,
+            APART,
+            [meter_id for meter_id, _, _ in apart],
+            [at for _, at, _ in apart],
+            [reason.value for _, _, reason in apart],
+        )
 
 
-async def record_finding(
-    connection: Connection, meter_id: int, finding: str, now: datetime
-) -> None:
-    """What is wrong with a meter that did not answer as it should, in plain words."""
-    await rows(connection, FINDING, meter_id, now, finding[:200])
+async def record_findings(findings: Sequence[NewFinding], now: datetime) -> None:
+    """What is wrong with meters that did not answer as they should; a good reading ends it."""
+    await rows(
+        pool(),
+        FINDINGS,
+        [one.meter_id for one in findings],
+        [one.epoch for one in findings],
+        [one.text[:200] for one in findings],
+        now,
+    )
 
 
 async def ensure_months(parent: str, instants: set[datetime]) -> None:
