@@ -9,7 +9,8 @@ from server.services.usage import UsagePoint
 
 WIDTH, HEIGHT, TOP, BASE = 480, 170, 20, 148
 SLOT = WIDTH // 24
-PERIODS = ("sharp", "peak", "flat", "valley", "deep_valley")
+# dearest first; what has no period (a flat price) is drawn as `single`
+PERIODS = ("sharp", "peak", "flat", "valley", "deep_valley", "single")
 STEPS_WH = (100, 200, 500)
 
 
@@ -58,9 +59,10 @@ def day_chart(points: Sequence[UsagePoint], timezone: str) -> DayChart:
 
 def _bar(point: UsagePoint, zone: ZoneInfo, top_wh: int) -> Bar:
     local: datetime = point.start.astimezone(zone)
+    split = {**point.by_period, "single": point.energy_wh - sum(point.by_period.values())}
     segments, filled_wh = [], 0
     for period in reversed(PERIODS):
-        energy_wh = max(point.by_period.get(period, 0), 0)
+        energy_wh = max(split.get(period, 0), 0)
         low, high = (
             (BASE - TOP) * filled_wh // top_wh,
             (BASE - TOP) * (filled_wh + energy_wh) // top_wh,

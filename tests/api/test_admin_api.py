@@ -97,23 +97,24 @@ async def test_guessing_is_limited_for_right_passwords_too(client: httpx.AsyncCl
     assert other.status_code == 201
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b"", 400),
-        (b"{", 400),
-        (b"[]", 400),
-        (b'{"name": "owner"}', 400),
-        (b'{"name": 1, "password": "x"}', 400),
-        (b'{"name": "owner", "password": "x", "more": 1}', 400),
-        (b'{"name": "\\u0000", "password": "x"}', 400),
-        (b'{"name": "' + b"x" * 70_000 + b'"}', 422),
-    ],
+BAD_BODIES = (
+    b"",
+    b"{",
+    b"[]",
+    b'{"name": "owner"}',
+    b'{"name": 1, "password": "x"}',
+    b'{"name": "owner", "password": "x", "more": 1}',
+    b'{"name": "\\u0000", "password": "x"}',
+    b'{"name": "' + b"x" * 65 + b'", "password": "x"}',
 )
-async def test_a_bad_body_is_named(client: httpx.AsyncClient, body: bytes, status: int) -> None:
-    answer = await client.post("/sessions", content=body)
-    assert answer.status_code == status
-    assert "Traceback" not in answer.text
+
+
+async def test_a_bad_body_is_named(client: httpx.AsyncClient) -> None:
+    for body in BAD_BODIES:
+        answer = await client.post("/sessions", content=body)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_body"), body
+    huge = await client.post("/sessions", content=b'"' + b"x" * 70_000)
+    assert huge.json()["code"] == "body_too_large"
 
 
 async def test_the_list_goes_on_by_cursor(mall: Mall, client: httpx.AsyncClient) -> None:
@@ -172,12 +173,15 @@ async def test_the_balance_is_the_tenants(mall: Mall, client: httpx.AsyncClient)
         assert item["control_state"] == told.control_state
 
 
-@pytest.mark.parametrize("role", list(Role))
 async def test_the_binding_code_is_for_owner_and_service(
-    mall: Mall, client: httpx.AsyncClient, role: Role
+    mall: Mall, client: httpx.AsyncClient
 ) -> None:
-    shop = (await client.get("/shops/A101", headers=await _bearer(mall, role.value))).json()
-    assert ("binding_code" in shop) is (role in {Role.OWNER, Role.SERVICE})
+    told = set()
+    for role in Role:
+        shop = (await client.get("/shops/A101", headers=await _bearer(mall, role.value))).json()
+        if "binding_code" in shop:
+            told.add(role)
+    assert told == {Role.OWNER, Role.SERVICE}
 
 
 async def test_holding_and_releasing(mall: Mall, client: httpx.AsyncClient) -> None:
@@ -204,23 +208,22 @@ async def test_holding_and_releasing(mall: Mall, client: httpx.AsyncClient) -> N
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "wish", "status"),
-    [
-        ("finance", {"state": "disconnected", "reason": "x"}, 403),
-        ("service", {"state": "connected", "reason": "x"}, 403),
-        ("read_only", {"state": "connected", "reason": "x"}, 403),
-        ("owner", {"state": "off", "reason": "x"}, 400),
-        ("owner", {"state": "disconnected", "reason": ""}, 400),
-        ("owner", {"state": "disconnected"}, 400),
-        ("owner", {"state": "disconnected", "reason": "x" * 201}, 400),
-    ],
+REFUSED_WISHES: tuple[tuple[str, dict[str, str], int], ...] = (
+    ("finance", {"state": "disconnected", "reason": "x"}, 403),
+    ("service", {"state": "connected", "reason": "x"}, 403),
+    ("read_only", {"state": "connected", "reason": "x"}, 403),
+    ("owner", {"state": "off", "reason": "x"}, 400),
+    ("owner", {"state": "disconnected", "reason": ""}, 400),
+    ("owner", {"state": "disconnected"}, 400),
+    ("owner", {"state": "disconnected", "reason": "x" * 201}, 400),
 )
-async def test_a_refused_wish_changes_nothing(
-    mall: Mall, client: httpx.AsyncClient, name: str, wish: dict[str, str], status: int
-) -> None:
-    answer = await client.post("/shops/A101/supply", json=wish, headers=await _bearer(mall, name))
-    assert answer.status_code == status
+
+
+async def test_a_refused_wish_changes_nothing(mall: Mall, client: httpx.AsyncClient) -> None:
+    for name, wish, status in REFUSED_WISHES:
+        bearer = await _bearer(mall, name)
+        answer = await client.post("/shops/A101/supply", json=wish, headers=bearer)
+        assert answer.status_code == status, (name, wish)
     found = await database.row(database.pool(), "SELECT count(*) AS n FROM manager_act")
     assert found == {"n": 0}
 
@@ -247,27 +250,27 @@ async def test_two_malls_with_the_same_codes(
     assert hidden.status_code == 404
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Basic abc", "Bearer " + "x" * 200])
-async def test_without_a_session_nothing_is_told(client: httpx.AsyncClient, header: str) -> None:
-    headers = {"Authorization": header}
-    for path in ("/shops", "/shops/A101"):
-        assert (await client.get(path, headers=headers)).status_code == 401
+async def test_without_a_session_nothing_is_told(client: httpx.AsyncClient) -> None:
+    for header in ("", "Bearer", "Basic abc", "Bearer " + "x" * 200, "Bearer abc"):
+        for path in ("/shops", "/shops/A101"):
+            answer = await client.get(path, headers={"Authorization": header})
+            assert answer.status_code == 401, (header, path)
 
 
-@pytest.mark.parametrize(
-    ("name", "password", "error"),
-    [
-        ("owner", PASSWORD, ConflictError),
-        ("", PASSWORD, InvalidInputError),
-        (" spaced ", PASSWORD, InvalidInputError),
-        ("line\nbreak", PASSWORD, InvalidInputError),
-        ("x" * 65, PASSWORD, InvalidInputError),
-        ("fresh", "short", InvalidInputError),
-        ("fresh", "x" * 257, InvalidInputError),
-    ],
+IMPOSSIBLE_MANAGERS = (
+    ("owner", PASSWORD, ConflictError),
+    ("", PASSWORD, InvalidInputError),
+    (" spaced ", PASSWORD, InvalidInputError),
+    ("line\nbreak", PASSWORD, InvalidInputError),
+    ("x" * 65, PASSWORD, InvalidInputError),
+    ("fresh", "short", InvalidInputError),
+    ("fresh", "x" * 257, InvalidInputError),
 )
-async def test_an_impossible_manager_is_not_added(
-    mall: Mall, name: str, password: str, error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        await managers.add(name, password, Role.OWNER, None, mall.clock())
+
+
+async def test_an_impossible_manager_is_not_added(mall: Mall) -> None:
+    for name, password, error in IMPOSSIBLE_MANAGERS:
+        with pytest.raises(error):
+            await managers.add(name, password, Role.OWNER, None, mall.clock())
+    found = await database.row(database.pool(), "SELECT count(*) AS n FROM manager")
+    assert found == {"n": len(Role)}

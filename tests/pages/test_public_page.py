@@ -198,20 +198,10 @@ async def test_a_shop_where_nobody_lives_takes_no_money(mall: Mall) -> None:
         assert (await client.post(f"/s/{token}/top-ups", data=form)).status_code == 409
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("WW_verify_abc123.txt", "abc123"),
-        ("%2e%2e%2foutside.txt", None),
-        (".hidden.txt", None),
-        ("absent.txt", None),
-        ("huge.txt", None),
-        ("x" * 400 + ".txt", None),
-    ],
-)
-async def test_domain_checks_are_small_files_of_one_folder(
-    mall: Mall, tmp_path: Path, name: str, content: str | None
-) -> None:
+NO_CHECKS = ("%2e%2e%2foutside.txt", ".hidden.txt", "absent.txt", "huge.txt", "x" * 400 + ".txt")
+
+
+async def test_domain_checks_are_small_files_of_one_folder(mall: Mall, tmp_path: Path) -> None:
     folder = tmp_path / "domain-checks"
     folder.mkdir()
     (tmp_path / "outside.txt").write_text("abc123")
@@ -219,9 +209,10 @@ async def test_domain_checks_are_small_files_of_one_folder(
     (folder / "huge.txt").write_text("abc123" * 1_000)
     (folder / "WW_verify_abc123.txt").write_text("abc123")
     async with httpx.AsyncClient(base_url=mall.url) as client:
-        answer = await client.get(f"/s/{name}")
-    assert answer.status_code == (404 if content is None else 200)
-    assert content is None or answer.text == content
+        served = await client.get("/s/WW_verify_abc123.txt")
+        assert (served.status_code, served.text) == (200, "abc123")
+        for name in NO_CHECKS:
+            assert (await client.get(f"/s/{name}")).status_code == 404, name
 
 
 async def test_every_page_has_a_strict_policy_and_is_kept_nowhere(mall: Mall) -> None:

@@ -1,0 +1,68 @@
+"""Both languages say everything: no code reaches a person untranslated."""
+
+import re
+from string import Formatter
+
+import pytest
+
+import web
+from payments.contract import Method
+from server.core.supply.reasons import Reason
+from server.core.supply.state import Case
+from server.core.tariff.periods import TouPeriod
+from server.handlers.messages import messages, say
+from server.http.locale import Locale
+from server.services.manager_acts import Role
+
+CODES = {
+    "reason": [*Reason, "held"],
+    "case": list(Case),
+    "method": list(Method),
+    "role": list(Role),
+    "period": list(TouPeriod),
+    "tick": ["paid", "credited", "commanded", "confirmed"],
+    "state": ["on", "off", "low", "ready", "switching", "unknown", "connected", "disconnected"],
+}
+
+
+def _fields(words: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(words) if name}
+
+
+def test_both_languages_have_the_same_messages_with_the_same_fields() -> None:
+    chinese, english = messages(Locale.ZH), messages(Locale.EN)
+    assert chinese.keys() == english.keys()
+    for key, words in chinese.items():
+        assert _fields(words) == _fields(english[key]), key
+
+
+@pytest.mark.parametrize("locale", list(Locale))
+def test_every_code_has_words(locale: Locale) -> None:
+    missing = [
+        f"{group}.{code}"
+        for group, codes in CODES.items()
+        for code in codes
+        if f"{group}.{code}" not in messages(locale)
+    ]
+    assert missing == []
+
+
+def test_every_message_of_a_template_exists_and_every_message_is_used() -> None:
+    templates = "".join(
+        path.read_text(encoding="utf-8") for path in (web.FOLDER / "templates").iterdir()
+    )
+    quoted = set(re.findall(r"\bt\('([a-z_]+\.[a-z_0-9]+)'", templates))
+    quoted |= set(re.findall(r" else '([a-z_]+\.[a-z_]+)'", templates))
+    quoted = {key for key in quoted if not key.endswith("_")}  # the rest is built
+    assert quoted <= messages(Locale.ZH).keys()
+    built = set(re.findall(r"'([a-z_]+\.[a-z_]*)' ~", templates))  # t('tick.' ~ tick.name)
+    unused = [
+        key
+        for key in sorted(messages(Locale.ZH).keys() - quoted)
+        if not any(key.startswith(start) for start in built)
+    ]
+    assert unused == []
+
+
+def test_an_unknown_code_says_itself() -> None:
+    assert say(Locale.EN, "reason.brand_new") == "brand_new"
