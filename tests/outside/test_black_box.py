@@ -1,0 +1,271 @@
+"""The whole product through its public face alone: commands, site file, HTTP, sockets.
+
+The roles run as `mallwatt run` starts them; the meters are another maker's.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import psutil
+import pytest
+import pytest_asyncio
+
+from server.local.ports import free_port
+from tests.outside.other_meters import OtherMeter, OtherMeterBank
+
+SITE = """
+[site]
+code = "mall"
+name = "测试商场"
+timezone = "Asia/Shanghai"
+poll_seconds = 1
+
+[merchant.wechat]
+mchid = "1900000109"
+appid = "wx0000000000000001"
+apiv3_key_file = "keys/apiv3.txt"
+private_key_file = "keys/wechat_merchant.pem"
+cert_serial = "33DDFEC51BF5412F663B9B56510FD567B625FC68"
+platform_public_key_file = "keys/wechat_platform.pem"
+platform_public_key_id = "PUB_KEY_ID_0119000001092026"
+
+[merchant.alipay]
+app_id = "2021000000000001"
+seller_id = "2088000000000001"
+private_key_file = "keys/alipay_app.pem"
+alipay_public_key_file = "keys/alipay_platform.pem"
+
+[supply_policy.immediate]
+notice_minutes = []
+no_disconnect = []
+
+[[tariff]]
+code = "flat"
+kind = "flat"
+price = "1.00"
+
+[[gateway]]
+code = "gw-01"
+link = "modbus-tcp"
+address = "127.0.0.1:{port}"
+
+[[meter]]
+code = "M-1"
+gateway = "gw-01"
+unit = 1
+profile = "example/demo-relay"
+shop = "A1"
+
+[[shop]]
+code = "A1"
+name = "茶饮"
+tariff = "flat"
+supply_policy = "immediate"
+binding_code = "482913"
+opening_balance_fen = 100
+"""
+API = "/api/miniprogram/v1"
+
+
+class Product:
+    """A running `mallwatt run --no-demo`, and the commands beside it."""
+
+    def __init__(self, env: dict[str, str], folder: Path, url: str) -> None:
+        self.env = env
+        self.folder = folder
+        self.url = url
+
+    async def command(self, *words: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "server.cli", *words),
+            env=self.env,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate(stdin)
+        return process.returncode or 0, out.decode(), err.decode()
+
+
+async def until(what: Callable[[], Any], within_s: float, why: str) -> float:
+    """Wait for something to be true; how long it took."""
+    start = time.monotonic()
+    while time.monotonic() - start < within_s:
+        found = what()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return time.monotonic() - start
+        await asyncio.sleep(0.02)
+    pytest.fail(f"{why}: not within {within_s} s")
+
+
+async def answers(url: str) -> bool:
+    async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
+        try:
+            return (await client.get(url)).status_code in (200, 204)
+        except httpx.HTTPError:
+            return False
+
+
+@pytest_asyncio.fixture
+async def meters() -> AsyncIterator[OtherMeterBank]:
+    async with OtherMeterBank({1: OtherMeter()}) as bank:
+        yield bank
+
+
+@pytest_asyncio.fixture
+async def product(
+    database_url: str, redis_url: str, tmp_path: Path, meters: OtherMeterBank
+) -> AsyncIterator[Product]:
+    sandbox, port = free_port(), free_port()
+    env = os.environ | {
+        "MALLWATT_DATABASE_URL": database_url,
+        "MALLWATT_REDIS_URL": redis_url,
+        "MALLWATT_DATA_DIR": str(tmp_path / "data"),
+        "MALLWATT_HTTP": f"127.0.0.1:{port}",
+        "MALLWATT_WEIXIN_API_URL": f"http://127.0.0.1:{sandbox}",
+        "MALLWATT_WECHAT_PAY_URL": f"http://127.0.0.1:{sandbox}",
+        "MALLWATT_ALIPAY_GATEWAY_URL": f"http://127.0.0.1:{sandbox}/gateway.do",
+        "PYTHONPATH": str(Path.cwd()),
+    }
+    (tmp_path / "site.toml").write_text(SITE.format(port=meters.port), encoding="utf-8")
+    listen = f"127.0.0.1:{sandbox}"
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-m", "server.cli", *words, env=env)
+        for words in (
+            ("sandbox", "--listen", listen, "--data", str(tmp_path), "--keys", f"{tmp_path}/keys"),
+            ("run", "--no-demo"),
+        )
+    ]
+    url = f"http://127.0.0.1:{port}"
+    try:
+        await until(lambda: answers(f"http://{listen}/health"), 20, "the sandbox answers")
+        await until(lambda: answers(f"{url}/health/ready"), 40, "the product answers")
+        yield Product(env, tmp_path, url)
+    finally:
+        children = psutil.Process(processes[1].pid).children(recursive=True)
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        codes = [await process.wait() for process in processes]
+        _, alive = psutil.wait_procs(children, timeout=1)
+        assert alive == []
+        assert codes == [0, 0]
+
+
+async def test_import_bind_run_empty_pay_and_have_power_again(
+    product: Product, meters: OtherMeterBank
+) -> None:
+    code, out, err = await product.command("import", str(product.folder / "site.toml"))
+    assert code == 0, err
+    assert out.startswith("created ")
+    code, _, err = await product.command(
+        "manager", "add", "boss", "--role", "owner", stdin=b"a long password\n"
+    )
+    assert code == 0, err
+    meter = meters.units[1]
+    async with httpx.AsyncClient(base_url=product.url, trust_env=False, timeout=10) as http:
+        shop_token = await _shop_token(http)
+        tenant = await _bound_tenant(http, shop_token)
+        await until(lambda: _has_reading(http, tenant), 10, "a first reading")
+
+        meter.energy += 101  # 1.01 kWh for the 1.00 yuan that was there
+        await until(lambda: not meter.coil, 10, "the shop is disconnected")
+        shop = (await http.get(f"{API}/shops", headers=tenant)).json()["items"][0]
+        for method, platform, expected in (
+            ("wechat_native", "wechat", 3.0),
+            ("alipay_qr", "alipay", 3.0),
+        ):
+            took_s = await _pay_and_wait(http, tenant, shop["id"], method, platform, meter)
+            assert took_s < expected
+            meter.energy += 510
+            await until(lambda: not meter.coil, 30, "the shop is disconnected again")
+    await _check_commands(product, meter)
+
+
+async def _shop_token(http: httpx.AsyncClient) -> str:
+    session = await http.post(
+        "/api/admin/v1/sessions", json={"name": "boss", "password": "a long password"}
+    )
+    assert session.status_code == 201, session.text
+    bearer = {"Authorization": f"Bearer {session.json()['token']}"}
+    shop = await http.get("/api/admin/v1/shops/A1", headers=bearer)
+    assert shop.status_code == 200, shop.text
+    return str(shop.json()["shop_token"])
+
+
+async def _bound_tenant(http: httpx.AsyncClient, shop_token: str) -> dict[str, str]:
+    session = await http.post(f"{API}/sessions", json={"code": "demo-alice"})
+    assert session.status_code == 201, session.text
+    bearer = {"Authorization": f"Bearer {session.json()['token']}"}
+    bound = await http.post(
+        f"{API}/bindings",
+        headers=bearer,
+        json={"shop_token": shop_token, "binding_code": "482913"},
+    )
+    assert bound.status_code == 201, bound.text
+    return bearer
+
+
+async def _has_reading(http: httpx.AsyncClient, tenant: dict[str, str]) -> bool:
+    shops = (await http.get(f"{API}/shops", headers=tenant)).json()["items"]
+    shop = (await http.get(f"{API}/shops/{shops[0]['id']}", headers=tenant)).json()
+    return shop["last_reading_at"] is not None and shop["control_state"] == "connected"
+
+
+async def _pay_and_wait(
+    http: httpx.AsyncClient,
+    tenant: dict[str, str],
+    shop_id: object,
+    method: str,
+    platform: str,
+    meter: OtherMeter,
+) -> float:
+    ordered = await http.post(
+        f"{API}/shops/{shop_id}/top-ups",
+        headers=tenant | {"Idempotency-Key": f"key-{method}"},
+        json={"amount_fen": 510, "method": method},
+    )
+    assert ordered.status_code == 201, ordered.text
+    payment = ordered.json()["payment"]
+    sandbox = payment["code_url"].split("/pay/")[0]
+    async with httpx.AsyncClient(trust_env=False) as payer:
+        paid = await payer.post(
+            f"{sandbox}/control/{platform}/pay", json={"out_trade_no": payment["out_trade_no"]}
+        )
+    assert paid.status_code == 200, paid.text
+    took_s = await until(lambda: meter.coil, 10, "the relay is closed")
+    number = ordered.json()["top_up_no"]
+
+    async def is_confirmed() -> bool:
+        top_up = (await http.get(f"{API}/top-ups/{number}", headers=tenant)).json()
+        return top_up["status"] == "paid" and top_up["confirmed_at"] is not None
+
+    await until(is_confirmed, 5, "all four ticks")
+    return took_s
+
+
+async def _check_commands(product: Product, meter: OtherMeter) -> None:
+    code, out, err = await product.command("meter", "read", "M-1")
+    assert code == 0, err
+    answer = msgspec.json.decode(out)
+    assert answer["code"] == "M-1"
+    assert answer["control_state"] == "disconnected"
+    assert answer["points"]["energy_total"] == {
+        "value": f"{meter.energy / 100:.2f}",
+        "unit": "kWh",
+    }
+    code, out, err = await product.command("audit", "--json")
+    assert code == 0, err
+    assert msgspec.json.decode(out)["passed"] is True
+    code, _, err = await product.command("import", "/nowhere/site.toml")
+    assert code == 1
+    assert "/nowhere/site.toml" in err
