@@ -54,6 +54,71 @@ def kept(settlement: DaySettlement) -> dict[str, object]:
     return document
 
 
+LINES = [
+    {
+        "period": "valley",
+        "block": 0,
+        "block_from_wh": 0,
+        "block_up_to_wh": 10_000,
+        "price_micro_yuan": 250_000,
+        "energy_wh": 9_500,
+        "amount_nano_yuan": 2_375_000_000,
+        "amount_fen": 237,
+    },
+    {
+        "period": "peak",
+        "block": 1,
+        "block_from_wh": 10_000,
+        "block_up_to_wh": None,
+        "price_micro_yuan": 2_000_000,
+        "energy_wh": 11_996,
+        "amount_nano_yuan": 23_992_000_000,
+        "amount_fen": 2_399,
+    },
+    {
+        "period": "valley",
+        "block": 1,
+        "block_from_wh": 10_000,
+        "block_up_to_wh": None,
+        "price_micro_yuan": 500_000,
+        "energy_wh": 2_495,
+        "amount_nano_yuan": 1_247_500_000,
+        "amount_fen": 125,
+    },
+]
+
+READINGS = [
+    {
+        "meter_id": 7,
+        "meter": "M-A101",
+        "transformer_ratio": 2,
+        "rollover_wh": 1_000_000_000,
+        "first_read_at": "2026-03-04T00:00:00+08:00",
+        "first_register_wh": 1_000,
+        "last_read_at": "2026-03-05T00:00:30+08:00",
+        "last_register_wh": 13_000,
+        "reading_count": 2,
+        "energy_wh": 23_991,
+        "has_gap": True,
+        "has_later_reading": True,
+    },
+    {
+        "meter_id": 8,
+        "meter": "M-A102",
+        "transformer_ratio": 1,
+        "rollover_wh": 1_000_000_000,
+        "first_read_at": None,
+        "first_register_wh": None,
+        "last_read_at": None,
+        "last_register_wh": None,
+        "reading_count": 0,
+        "energy_wh": 0,
+        "has_gap": False,
+        "has_later_reading": False,
+    },
+]
+
+
 def test_a_document_explains_the_day() -> None:
     document = kept(settle())
     hours = document.pop("hours")
@@ -78,68 +143,8 @@ def test_a_document_explains_the_day() -> None:
         "estimated": True,
         "complete": False,
         "settled_until": "2026-03-05T00:00:30+08:00",
-        "lines": [
-            {
-                "period": "valley",
-                "block": 0,
-                "block_from_wh": 0,
-                "block_up_to_wh": 10_000,
-                "price_micro_yuan": 250_000,
-                "energy_wh": 9_500,
-                "amount_nano_yuan": 2_375_000_000,
-                "amount_fen": 237,
-            },
-            {
-                "period": "peak",
-                "block": 1,
-                "block_from_wh": 10_000,
-                "block_up_to_wh": None,
-                "price_micro_yuan": 2_000_000,
-                "energy_wh": 11_996,
-                "amount_nano_yuan": 23_992_000_000,
-                "amount_fen": 2_399,
-            },
-            {
-                "period": "valley",
-                "block": 1,
-                "block_from_wh": 10_000,
-                "block_up_to_wh": None,
-                "price_micro_yuan": 500_000,
-                "energy_wh": 2_495,
-                "amount_nano_yuan": 1_247_500_000,
-                "amount_fen": 125,
-            },
-        ],
-        "readings": [
-            {
-                "meter_id": 7,
-                "meter": "M-A101",
-                "transformer_ratio": 2,
-                "rollover_wh": 1_000_000_000,
-                "first_read_at": "2026-03-04T00:00:00+08:00",
-                "first_register_wh": 1_000,
-                "last_read_at": "2026-03-05T00:00:30+08:00",
-                "last_register_wh": 13_000,
-                "reading_count": 2,
-                "energy_wh": 23_991,
-                "has_gap": True,
-                "has_later_reading": True,
-            },
-            {
-                "meter_id": 8,
-                "meter": "M-A102",
-                "transformer_ratio": 1,
-                "rollover_wh": 1_000_000_000,
-                "first_read_at": None,
-                "first_register_wh": None,
-                "last_read_at": None,
-                "last_register_wh": None,
-                "reading_count": 0,
-                "energy_wh": 0,
-                "has_gap": False,
-                "has_later_reading": False,
-            },
-        ],
+        "lines": LINES,
+        "readings": READINGS,
     }
     assert isinstance(hours, list)
     assert hours[0]["start"] == "2026-03-04T00:00:00+08:00"
