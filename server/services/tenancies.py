@@ -92,8 +92,8 @@ class TenancySummary:
 class TenancyOverview:
     """All that is true of a tenancy now: `balance_fen` is wallet less open days less reserved.
 
-    `price_now` None: no tariff version is valid yet. `supply_reasons` begin with `held` while a
-    manager holds a meter disconnected.
+    `price_now` None: no tariff version is valid yet. `supply_reasons` are those of `supply_state`,
+    or begin with `held` while a manager holds a meter disconnected.
     """
 
     tenancy_id: int
@@ -159,7 +159,6 @@ async def overview(tenancy_id: int, now: datetime) -> TenancyOverview:
     today = local_day(now, rules.zone)
     owned = (await balances(connection, [tenancy_id]))[tenancy_id]
     controls = (await _controls(connection, [found["shop_id"]])).get(found["shop_id"], [])
-    held = ("held",) if any(control.hold for control in controls) else ()
     return TenancyOverview(
         tenancy_id=tenancy_id,
         site_id=found["site_id"],
@@ -177,9 +176,18 @@ async def overview(tenancy_id: int, now: datetime) -> TenancyOverview:
         days_left=await _days_left(connection, found, today, owned.available_fen),
         today=await _today(connection, tenancy_id, today),
         supply_state=found["supply_state"],
-        supply_reasons=(*held, *from_json(found["supply_reasons"])),
+        supply_reasons=_reasons(found, controls),
         timezone=rules.zone.key,
     )
+
+
+def _reasons(tenancy: Row, controls: Sequence[MeterControl]) -> tuple[str, ...]:
+    """A hold is a reason of its own, and reasons to be connected say nothing beside it."""
+    reasons = tuple(from_json(tenancy["supply_reasons"]))
+    if not any(control.hold for control in controls):
+        return reasons
+    off = tenancy["supply_state"] == ControlState.DISCONNECTED.value
+    return ("held", *(reasons if off else ()))
 
 
 async def _controls(

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ async def served_town(folder: Path, *, login: FakeLogin | None) -> AsyncIterator
     site_id = await build_mall(folder)
     directory = FakeDirectory()
     app: Sanic[Any, Any] = Sanic(f"town_{next(_numbers)}", configure_logging=False)
-    app.config.update(TOUCHUP=False, ACCESS_LOG=False, GRACEFUL_SHUTDOWN_TIMEOUT=0.2)
+    app.config.update(TOUCHUP=False, MOTD=False, ACCESS_LOG=False, GRACEFUL_SHUTDOWN_TIMEOUT=0.2)
     install_answers(app)
     settings = load_settings(
         {"MALLWATT_DATA_DIR": str(folder), "MALLWATT_PUBLIC_URL": "https://mall.example"}
@@ -225,9 +226,9 @@ async def served_town(folder: Path, *, login: FakeLogin | None) -> AsyncIterator
 @asynccontextmanager
 async def serving(app: Sanic[Any, Any]) -> AsyncIterator[str]:
     """The app on a free port, for as long as the block lasts."""
+    place = socket.create_server(("127.0.0.1", 0))
     server: Any = await app.create_server(
-        host="127.0.0.1",
-        port=0,
+        sock=place,
         access_log=False,
         return_asyncio_server=True,
         asyncio_server_kwargs={"start_serving": False},
@@ -237,7 +238,7 @@ async def serving(app: Sanic[Any, Any]) -> AsyncIterator[str]:
     await server.start_serving()
     await server.after_start()
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
     finally:
         await server.before_stop()
         closing = server.close()

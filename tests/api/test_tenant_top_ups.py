@@ -1,0 +1,116 @@
+"""Topping up from a phone: once a key, for this payer, at this shop."""
+
+from datetime import timedelta
+
+import pytest
+
+from payments.contract import Method, Platform
+from server.models.database import pool, rows
+from server.services.crediting import credit
+from tests.fakes.town import NOW, Town
+
+
+@pytest.mark.parametrize(
+    ("method", "platform", "shown"),
+    [
+        (Method.WECHAT_JSAPI, Platform.WECHAT, {"package"}),
+        (Method.WECHAT_NATIVE, Platform.WECHAT, {"code_url"}),
+        (Method.WECHAT_H5, Platform.WECHAT, {"url"}),
+        (Method.ALIPAY_WAP, Platform.ALIPAY, {"url"}),
+        (Method.ALIPAY_QR, Platform.ALIPAY, {"code_url"}),
+    ],
+)
+async def test_each_method_is_answered_with_what_it_needs(
+    town: Town, method: Method, platform: Platform, shown: set[str]
+) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    answer = await ann.order(shop_id, "k-1", method=method)
+    assert answer.status_code == 201, answer.text
+    ordered = answer.json()
+    assert ordered["status"] == "pending"
+    assert set(ordered["payment"]) == shown | {"out_trade_no"}
+    asked = town.platforms.platforms[platform].requests
+    assert [one.out_trade_no for one in asked] == [ordered["payment"]["out_trade_no"]]
+    assert asked[0].amount_fen == 5_000
+    assert asked[0].notify_url == f"https://mall.example/payments/{platform}/demo/notify"
+    assert asked[0].client_ip == "127.0.0.1"
+    assert asked[0].payer_id == ("openid-ann" if method is Method.WECHAT_JSAPI else None)
+
+
+async def test_the_same_key_orders_once_and_another_input_is_refused(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    first, again = await ann.order(shop_id, "k-1"), await ann.order(shop_id, "k-1")
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    other = await ann.order(shop_id, "k-1", amount_fen=5_001)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
+    assert (await ann.order(shop_id, "k-2")).json()["top_up_no"] != first.json()["top_up_no"]
+    assert len(town.platforms.platforms[Platform.WECHAT].requests) == 2
+
+
+async def test_two_people_of_one_shop_never_meet_on_a_key(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    bob, _ = await town.tenant("bob", "A1")
+    hers, his = await ann.order(shop_id, "k-1"), await bob.order(shop_id, "k-1", amount_fen=7)
+    assert (hers.status_code, his.status_code) == (201, 201)
+    assert hers.json()["top_up_no"] != his.json()["top_up_no"]
+
+
+async def test_a_silent_platform_costs_nothing_and_the_same_key_goes_on(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    wechat = town.platforms.platforms[Platform.WECHAT]
+    wechat.down = True
+    silent = await ann.order(shop_id, "k-1")
+    assert (silent.status_code, silent.json()["code"]) == (503, "payment_platform")
+    wechat.down = False
+    assert (await ann.order(shop_id, "k-1")).status_code == 201
+    assert len(await rows(pool(), "SELECT id FROM top_up")) == 1
+
+
+async def test_a_method_without_a_merchant_is_refused(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    del town.platforms.platforms[Platform.ALIPAY]
+    answer = await ann.order(shop_id, "k-1", method="alipay_qr")
+    assert (answer.status_code, answer.json()["code"]) == (409, "method_unavailable")
+
+
+async def test_nobody_orders_more_than_a_wallet_may_hold(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    room_fen = 5_000_000 - 100_000
+    answer = await ann.order(shop_id, "k-1", amount_fen=room_fen + 1)
+    assert (answer.status_code, answer.json()["code"]) == (409, "hoarding_limit")
+    assert (await ann.order(shop_id, "k-2", amount_fen=room_fen)).status_code == 201
+
+
+async def test_a_top_up_is_followed_from_order_to_credit(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    ordered = (await ann.order(shop_id, "k-1")).json()
+    path = f"/top-ups/{ordered['top_up_no']}"
+    waiting = (await ann.get(path)).json()
+    ticks = ("paid_at", "credited_at", "commanded_at", "confirmed_at")
+    assert [waiting[tick] for tick in ticks] == [None] * 4
+    paid_at = NOW + timedelta(seconds=20)
+    wechat = town.platforms.platforms[Platform.WECHAT]
+    trade = wechat.pay(ordered["payment"]["out_trade_no"], paid_at)
+    await credit(town.site_id, Platform.WECHAT, trade, paid_at + timedelta(seconds=1))
+    paid = (await ann.get(path)).json()
+    assert paid == waiting | {
+        "status": "paid",
+        "paid_at": "2026-05-20T10:00:20+08:00",
+        "credited_at": "2026-05-20T10:00:21+08:00",
+    }
+    assert (await ann.get(f"/shops/{shop_id}")).json()["balance_fen"] == 105_000
+    newest = (await ann.get(f"/shops/{shop_id}/transactions")).json()["items"][0]
+    assert newest["amount_fen"] == 5_000
+    assert newest["details"] == {"top_up_no": ordered["top_up_no"]}
+
+
+async def test_the_other_wallet_is_paid_apart(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    ordered = (await ann.order(shop_id, "k-1", wallet="fixed_charges")).json()
+    trade = town.platforms.platforms[Platform.WECHAT].pay(ordered["payment"]["out_trade_no"], NOW)
+    await credit(town.site_id, Platform.WECHAT, trade, NOW)
+    shop = (await ann.get(f"/shops/{shop_id}")).json()
+    assert (shop["balance_fen"], shop["fixed_charges_balance_fen"]) == (100_000, 5_000)
+    journal = await ann.get(f"/shops/{shop_id}/transactions", params={"wallet": "fixed_charges"})
+    assert [one["amount_fen"] for one in journal.json()["items"]] == [5_000]
