@@ -87,7 +87,12 @@ async def _import(settings: Settings, options: argparse.Namespace) -> int:
     app = _app()
     async with app.open_outside(_with_database(settings)) as outside:
         try:
-            report = await import_site(options.file, app.profile_facts(settings), app.wall_clock())
+            report = await import_site(
+                options.file,
+                app.profile_facts(settings),
+                app.wall_clock(),
+                refused_merchants=app.SANDBOX_MERCHANTS if settings.is_production else (),
+            )
         except SiteFileError as error:
             for fault in error.faults:
                 print(f"{fault.place}: {fault.message}", file=sys.stderr)

@@ -7,7 +7,7 @@ the file stays.
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -201,11 +201,16 @@ class _Counts:
 
 
 async def import_site(
-    path: Path, profiles: Mapping[str, ProfileFacts], now: datetime
+    path: Path,
+    profiles: Mapping[str, ProfileFacts],
+    now: datetime,
+    *,
+    refused_merchants: Collection[str] = (),
 ) -> ImportReport:
     """Load or update the site of the file at an absolute path.
 
-    Raises SiteFileError with every fault, and then nothing has changed.
+    `refused_merchants` are ids that may not be paid to (in production: the sandbox's). Raises
+    SiteFileError with every fault, and then nothing has changed.
     """
     content = await asyncio.to_thread(read_content, path)
     code = site_code_of(content)
@@ -213,9 +218,21 @@ async def import_site(
         await rows(connection, LOCK, code or "")
         known = await _known_codes(connection, code or "")
         document = parse_site_file(content, path.parent, profiles, known)
+        _check_merchants(document, refused_merchants)
         report = await _import(connection, document, profiles, now)
     forget_site_rules()
     return report
+
+
+def _check_merchants(document: SiteDocument, refused: Collection[str]) -> None:
+    merchants = document.tables.merchant
+    faults = []
+    if merchants.wechat is not None and merchants.wechat.mchid in refused:
+        faults.append(Fault("merchant.wechat.mchid", "is the sandbox's"))
+    if merchants.alipay is not None and merchants.alipay.app_id in refused:
+        faults.append(Fault("merchant.alipay.app_id", "is the sandbox's"))
+    if faults:
+        raise SiteFileError(faults)
 
 
 async def _known_codes(connection: Connection, site_code: str) -> KnownCodes:
