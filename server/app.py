@@ -16,11 +16,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import miniprogram_api.routes
 import structlog
 from redis.asyncio import Redis
 from sanic import Sanic
 
+import miniprogram_api.routes
 import payments.alipay.client
 import payments.alipay.config
 import payments.wechat.client
