@@ -48,6 +48,7 @@ class ShopFacts:
     acts: list[ActLine]
     binding_code: str | None
     may_switch: bool
+    stale: bool  # the last reading is too old to show a balance without a word
 
 
 async def gather_overview(request: Request, manager: Manager) -> Overview:
@@ -94,6 +95,7 @@ async def gather_shop(
         acts=await admin_views.acts(shop.site_id, subjects),
         binding_code=binding_code,
         may_switch=may(manager.role, Act.SUPPLY),
+        stale=admin_views.is_stale(shop.last_reading_at, now),
     )
 
 

@@ -73,6 +73,18 @@ async def test_one_shop_shows_its_day_its_meter_and_why(log_in: OpenPage) -> Non
     assert "M-A103" in await page.inner_text("#meters")
 
 
+async def test_a_balance_of_an_old_reading_says_so(mall: Mall, log_in: OpenPage) -> None:
+    page = await log_in()
+    await page.goto("/admin/shops/A101")
+    assert "读数已过期" not in await page.inner_text("#money")
+    await database.rows(
+        database.pool(), "UPDATE meter_status SET read_at = read_at - interval '1 hour'"
+    )
+    await page.wait_for_selector("#money .banner")
+    assert "读数已过期" in await page.inner_text("#money")
+    assert page.url.startswith(mall.url)
+
+
 async def test_between_command_and_read_back_it_says_switching(log_in: OpenPage) -> None:
     page = await log_in("engineer")
     await page.click("a.shop:has-text('B201')")

@@ -13,11 +13,9 @@
       timer = setTimeout(home, limit() * 1000);
     };
     // a server that is away must not leave a browser's error page on the wall
+    const wait = () => (timer = setTimeout(home, RETRY_MS));
     const home = () =>
-      fetch(START, { method: "HEAD" }).then(
-        () => location.replace(START),
-        () => (timer = setTimeout(home, RETRY_MS)),
-      );
+      fetch(START).then((answer) => (answer.status < 500 ? location.replace(START) : wait()), wait);
     for (const name of ["pointerdown", "keydown", "input", "scroll"]) {
       addEventListener(name, again, { passive: true });
     }
