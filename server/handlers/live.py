@@ -81,6 +81,8 @@ async def _stream(request: Request, context: WebContext, slots: StreamSlots, liv
                     sent[name] = markup
                     await response.send(event(number, "region", markup))
                     spoken_at = loop.time()
+            if request.app.state.is_stopping:  # the page reconnects to whoever comes next
+                break
             if regions.over:
                 await response.send(event(number, "done", ""))
                 break
