@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 from prometheus_client import Gauge
-from sanic import Blueprint, Request
+from sanic import Blueprint, Request, Sanic
 from sanic.response import HTTPResponse
 
 from server.core.errors import MallwattError, UnavailableError
@@ -18,6 +18,7 @@ from server.http.context import WebContext
 from server.services import public_page
 from server.services.live import StreamSlots, looks
 
+AnySanic = Sanic[Any, Any]
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 15.0
@@ -29,6 +30,10 @@ def blueprint(context: WebContext) -> Blueprint:
     """The event streams of the managers', public and kiosk pages."""
     room = Blueprint("live")
     slots = StreamSlots()
+
+    @room.before_server_stop
+    async def end_streams(_app: AnySanic) -> None:
+        slots.closed = True
 
     @room.get("/admin/live")
     async def overview(request: Request) -> None:
@@ -81,7 +86,7 @@ async def _stream(request: Request, context: WebContext, slots: StreamSlots, liv
                     sent[name] = markup
                     await response.send(event(number, "region", markup))
                     spoken_at = loop.time()
-            if request.app.state.is_stopping:  # the page reconnects to whoever comes next
+            if slots.closed:  # the page reconnects to whoever comes next
                 break
             if regions.over:
                 await response.send(event(number, "done", ""))

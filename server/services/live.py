@@ -19,11 +19,12 @@ class StreamSlots:
     def __init__(self, most: int = STREAMS_MAX) -> None:
         self._most = most
         self.taken = 0
+        self.closed = False  # the process stops: nobody may come, and who is there goes
 
     @contextmanager
     def take(self) -> Iterator[None]:
         """Hold a slot; UnavailableError where none is free."""
-        if self.taken >= self._most:
+        if self.closed or self.taken >= self._most:
             raise UnavailableError("too many live pages are open")
         self.taken += 1
         try:

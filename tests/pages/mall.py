@@ -181,7 +181,7 @@ class Mall:
     platforms: FakeDirectory
     clock: Clock
     site_id: int
-    app: Sanic  # type: ignore[type-arg]  # Sanic's own default parameters
+    server: Any
 
     async def token_of(self, code: str) -> str:
         """The printed token of a shop."""
@@ -318,9 +318,10 @@ async def serve_mall(folder: Path) -> AsyncIterator[Mall]:
     site_id = await import_mall(folder, "demo", "示范商场", clock())
     context = make_context(folder, port, clock, platforms)
     app = make_app(context)
-    mall = Mall(f"http://127.0.0.1:{port}", context, platforms, clock, site_id, app)
+    mall = Mall(f"http://127.0.0.1:{port}", context, platforms, clock, site_id, None)
     await set_the_stage(mall)
     server: Any = await app.create_server(sock=listening, return_asyncio_server=True)
+    mall.server = server
     await server.startup()
     await server.start_serving()
     try:

@@ -28,6 +28,24 @@ def test_slots_are_bounded_and_given_back() -> None:
     assert slots.taken == 0
 
 
+def test_nobody_comes_in_once_it_is_closed() -> None:
+    slots = StreamSlots()
+    slots.closed = True
+    with pytest.raises(UnavailableError), slots.take():
+        pass
+
+
+async def test_a_stream_ends_when_the_process_stops(mall: Mall) -> None:
+    token = await mall.log_in("owner")
+    async with (
+        httpx.AsyncClient(base_url=mall.url, cookies={"mw_manager": token}) as client,
+        asyncio.timeout(10),
+        client.stream("GET", "/admin/live") as stream,
+    ):
+        await mall.server.before_stop()
+        assert await _first_events(stream, 99) == ["region", "region"]
+
+
 async def test_it_looks_at_once_then_at_its_pace_and_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
