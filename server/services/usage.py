@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -105,13 +105,19 @@ def _hours(day: date, used: Row | None, zone: ZoneInfo) -> list[UsagePoint]:
 def _hour_starts(day: date, zone: ZoneInfo) -> list[datetime]:
     """The hours of a day that has 23, 24 or 25 of them, as a settled day has them."""
     grid = day_grid(day, zone, _NO_PERIODS, NO_HOLIDAYS)
-    return [start.astimezone(zone) for start in grid.hour_starts]
+    return [_local(start, zone) for start in grid.hour_starts]
+
+
+def _local(at: datetime, zone: ZoneInfo) -> datetime:
+    """With a fixed offset: hours that the clock shows twice stay apart when compared."""
+    local = at.astimezone(zone)
+    return local.replace(tzinfo=timezone(local.utcoffset() or timedelta()), fold=0)
 
 
 def _sum_of(days: Sequence[date], used: Mapping[date, Row], zone: ZoneInfo) -> UsagePoint:
     found = [used[day] for day in days if day in used]
     return UsagePoint(
-        start=day_bounds(days[0], zone)[0].astimezone(zone),
+        start=_local(day_bounds(days[0], zone)[0], zone),
         energy_wh=sum(one["energy_wh"] for one in found),
         amount_fen=sum(one["amount_fen"] for one in found),
         by_period=_by_period(line for one in found for line in from_json(one["part"])),

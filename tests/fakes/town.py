@@ -3,7 +3,7 @@
 import itertools
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -216,7 +216,9 @@ async def served_town(folder: Path, *, login: FakeLogin | None) -> AsyncIterator
     context = WebContext(settings, lambda: town.now, directory, login, Wakeups(None))
     app.blueprint(routes.blueprint(context))
     async with serving(app) as url:
-        checks = {"response": [AgreesWithDocument(describe(app, "test"))]}
+        checks: dict[str, list[Callable[..., Any]]] = {
+            "response": [AgreesWithDocument(describe(app, "test"))]
+        }
         async with httpx.AsyncClient(base_url=url, event_hooks=checks) as client:
             await town.client.aclose()
             town.client = client
