@@ -1,43 +1,26 @@
 """The managers' API, /api/admin/v1."""
 
-from typing import Annotated, Literal
-
-import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import empty
 
 from server.core.supply.control_state import ControlState
+from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
 from server.handlers.admin_sessions import api_manager, bearer_token
 from server.handlers.supply_acts import ask_for
 from server.http.answers import iso, json_answer
 from server.http.bodies import client_address, json_body, text_argument
 from server.http.context import WebContext
+from server.http.openapi import attach
 from server.services import admin_views, managers
 from server.services.admin_views import MeterLine, ShopLine
 from server.services.manager_acts import Act, may, require
 from server.services.managers import Manager
 
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has none
-Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=NO_NUL)]
-
-
-class LogIn(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /sessions."""
-
-    name: Annotated[str, msgspec.Meta(max_length=64, pattern=NO_NUL)]
-    password: Annotated[str, msgspec.Meta(max_length=256)]
-
-
-class SupplyWish(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /shops/{code}/supply."""
-
-    state: Literal["connected", "disconnected"]
-    reason: Reason
-
 
 def blueprint(context: WebContext) -> Blueprint:
     """The routes under /api/admin/v1."""
-    room = Blueprint("admin_api", url_prefix="/api/admin/v1")
+    room = Blueprint("admin_api", url_prefix=PREFIX)
+    attach(room, OPERATIONS)
 
     @room.post("/sessions")
     async def open_session(request: Request) -> HTTPResponse:
