@@ -22,8 +22,8 @@ SETTLE = "settle"
 OUTBOX = "outbox"
 
 
-def gateway_topic(gateway_id: int) -> str:
-    """The topic on which a gateway's owner listens for jobs and changed wishes."""
+def gateway_topic(gateway_id: int | str) -> str:
+    """The topic on which a gateway's owner listens for jobs and wishes; "*" for all of them."""
     return f"gateway:{gateway_id}"
 
 
