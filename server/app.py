@@ -101,7 +101,7 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    for noisy in ("httpx", "httpcore", "sanic.access", "tortoise", "pymodbus"):
+    for noisy in ("httpx", "httpcore", "sanic.root", "sanic.access", "tortoise", "pymodbus"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -227,6 +227,7 @@ def create_web_app(context: WebContext, *, name: str = "mallwatt") -> Sanic[Any,
         KEEP_ALIVE_TIMEOUT=30,
         GRACEFUL_SHUTDOWN_TIMEOUT=5,
         ACCESS_LOG=False,
+        PROXIES_COUNT=context.settings.proxies_count or None,
         TOUCHUP=False,  # it rewrites the server class once a process; tests make several apps
     )
     install_answers(app)
@@ -239,9 +240,9 @@ def create_web_app(context: WebContext, *, name: str = "mallwatt") -> Sanic[Any,
         public_page,
         live,
         static,
-        health,
     ):
         app.blueprint(door.blueprint(context))
+    app.blueprint(health.blueprint(context, metrics_token=context.settings.metrics_token))
     return app
 
 

@@ -25,9 +25,10 @@ Command = Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, int]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
-    options = _parser().parse_args(arguments)
-    if options.command == "sandbox":
-        return _sandbox(options)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["sandbox"]:  # its options are the sandbox's own to read
+        return _sandbox(words[1:])
+    options = _parser().parse_args(words)
     try:
         settings = load_settings(os.environ)
         return _run(options.call(settings, options))
@@ -53,10 +54,10 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
     return uvloop.run(until_signal())
 
 
-def _sandbox(options: argparse.Namespace) -> int:
+def _sandbox(words: Sequence[str]) -> int:
     from payments.sandbox.__main__ import main as sandbox  # noqa: PLC0415  not for other commands
 
-    return sandbox(options.rest)
+    return sandbox(words)
 
 
 async def _serve(settings: Settings, options: argparse.Namespace) -> int:
@@ -245,8 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--site")
     audit = _command(commands, "audit", _audit, "prove the books")
     audit.add_argument("--json", action="store_true")
-    sandbox = commands.add_parser("sandbox", help="the sandbox platforms alone", add_help=False)
-    sandbox.add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("sandbox", help="the sandbox platforms alone")
     return parser
 
 

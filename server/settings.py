@@ -78,6 +78,8 @@ class Settings:
     weixin_api_url: str
     wechat_pay_url: str
     alipay_gateway_url: str
+    proxies_count: int  # how many X-Forwarded-For entries were written by our own proxies
+    metrics_token: str | None = field(repr=False)  # None: loopback alone may read /metrics
 
     @property
     def is_production(self) -> bool:
@@ -114,6 +116,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         alipay_gateway_url=env.parsed(
             "MALLWATT_ALIPAY_GATEWAY_URL", _http_url, "https://openapi.alipay.com/gateway.do"
         ),
+        proxies_count=env.parsed("MALLWATT_PROXIES_COUNT", _proxies_count, "0"),
+        metrics_token=env.optional("MALLWATT_METRICS_TOKEN", _metrics_token),
     )
     if settings.weixin_aes_key and not settings.weixin_token:
         raise SettingsError("MALLWATT_WEIXIN_TOKEN is missing: MALLWATT_WEIXIN_AES_KEY needs it")
@@ -246,6 +250,18 @@ def _appid(text: str) -> str:
 def _weixin_token(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9]{3,32}", text):
         raise ValueError("3 to 32 letters and digits are wanted")
+    return text
+
+
+def _proxies_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 8):
+        raise ValueError("a number from 0 to 8 is wanted")
+    return int(text)
+
+
+def _metrics_token(text: str) -> str:
+    if len(text) < SECRET_KEY_CHARS_MIN:
+        raise ValueError(f"at least {SECRET_KEY_CHARS_MIN} characters are wanted")
     return text
 
 
