@@ -3,7 +3,6 @@
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
-from tortoise.migrations.constraints import CheckConstraint
 
 from server.models.sites import Site, Tenancy
 
@@ -80,10 +79,4 @@ class LedgerTransfer(Model):
             Index(fields=("debit_account_id", "id"), name="idx_transfer_debit"),
             Index(fields=("credit_account_id", "id"), name="idx_transfer_credit"),
             Index(fields=("transaction_id",), name="idx_transfer_transaction"),
-        )
-        constraints = (
-            CheckConstraint(check="amount_fen > 0", name="transfer_amount_positive"),
-            CheckConstraint(
-                check="debit_account_id <> credit_account_id", name="transfer_accounts_differ"
-            ),
         )

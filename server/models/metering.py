@@ -90,16 +90,22 @@ class OpenDay(Model):
 
 
 class SettlementDue(Model):
-    """A tenancy whose open days are to be projected again, from `first_day` on."""
+    """A tenancy whose open days are to be projected again, from `first_day` on, at `try_at`.
+
+    One that cannot be settled or closed stays here, put off further with each of its `failures`.
+    """
 
     tenancy: fields.OneToOneRelation[Tenancy] = fields.OneToOneField(
         "mallwatt.Tenancy", related_name=False, primary_key=True, on_delete=OnDelete.CASCADE
     )
     first_day = fields.DateField()
+    try_at = fields.DatetimeField()
+    failures = fields.IntField(default=0)
 
     class Meta:
         app = "mallwatt"
         table = "settlement_due"
+        indexes = (Index(fields=("try_at",), name="idx_settlement_due_try"),)
 
 
 class BusJob(Model):

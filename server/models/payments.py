@@ -3,7 +3,6 @@
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
-from tortoise.migrations.constraints import CheckConstraint
 
 from server.models.people import AppUser
 from server.models.sites import Site, Tenancy
@@ -41,7 +40,6 @@ class TopUp(Model):
         table = "top_up"
         unique_together = (("tenancy", "idempotency_key"),)
         indexes = (Index(fields=("status", "expires_at"), name="idx_top_up_status"),)
-        constraints = (CheckConstraint(check="amount_fen > 0", name="top_up_amount_positive"),)
 
 
 class PaymentOrder(Model):

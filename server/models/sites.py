@@ -6,7 +6,7 @@ from tortoise.indexes import Index
 
 
 class Site(Model):
-    """A mall."""
+    """A mall. `rules_version` changes with every import: by it processes know their rules old."""
 
     id = fields.BigIntField(primary_key=True)
     code = fields.CharField(32, unique=True)
@@ -15,6 +15,7 @@ class Site(Model):
     poll_seconds = fields.IntField()
     close_after_days = fields.IntField()
     weixin_templates: fields.Field[dict[str, object]] = fields.JSONField()
+    rules_version = fields.BigIntField(default=0)
     created_at = fields.DatetimeField()
 
     class Meta:

@@ -1,5 +1,6 @@
 """The one writer of the books: a posting is one SQL statement, once a key (design, decision 6)."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,27 +8,31 @@ from server.core.errors import ConflictError
 from server.core.ledger.accounts import WALLET_KINDS, AccountKind, AccountRef
 from server.core.ledger.routing import check
 from server.core.ledger.transfer import Posting, input_hash
-from server.models.database import Connection, row, rows, to_json
+from server.models.database import Connection, Row, row, rows, to_json
 
 # Both legs' wallets move in the statement that writes the transfers; a key seen before writes
-# nothing at all. `missing` counts legs whose account does not exist, which undoes the whole.
+# nothing at all. Fewer transfers put, or wallets moved, than wanted: an account is not open.
 POST = """
 WITH wanted AS (
-    SELECT * FROM unnest($7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[])
-        AS leg (debit_kind, debit_tenancy, credit_kind, credit_tenancy, amount_fen)
+    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
+        AS one (idempotency_key, flow, input_hash, booked_at, details)
 ), written AS (
     INSERT INTO ledger_transaction
         (site_id, flow, idempotency_key, input_hash, booked_at, created_at, details)
-    VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6::jsonb)
+    SELECT $1, flow, idempotency_key, input_hash, booked_at, clock_timestamp(), details::jsonb
+    FROM wanted ORDER BY idempotency_key
     ON CONFLICT (site_id, idempotency_key) DO NOTHING
-    RETURNING id
+    RETURNING id, idempotency_key
 ), legs AS (
-    SELECT written.id, d.id AS debit, c.id AS credit, wanted.amount_fen
-    FROM written, wanted
-    JOIN account d ON d.site_id = $1 AND d.kind = wanted.debit_kind
-        AND coalesce(d.tenancy_id, 0) = wanted.debit_tenancy
-    JOIN account c ON c.site_id = $1 AND c.kind = wanted.credit_kind
-        AND coalesce(c.tenancy_id, 0) = wanted.credit_tenancy
+    SELECT written.id, d.id AS debit, c.id AS credit, leg.amount_fen
+    FROM unnest($7::text[], $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])
+        AS leg (idempotency_key, debit_kind, debit_tenancy, credit_kind, credit_tenancy,
+                amount_fen)
+    JOIN written ON written.idempotency_key = leg.idempotency_key
+    JOIN account d ON d.site_id = $1 AND d.kind = leg.debit_kind
+        AND coalesce(d.tenancy_id, 0) = leg.debit_tenancy
+    JOIN account c ON c.site_id = $1 AND c.kind = leg.credit_kind
+        AND coalesce(c.tenancy_id, 0) = leg.credit_tenancy
 ), put AS (
     INSERT INTO ledger_transfer (transaction_id, debit_account_id, credit_account_id, amount_fen)
     SELECT id, debit, credit, amount_fen FROM legs
@@ -42,13 +47,14 @@ WITH wanted AS (
     FROM changes WHERE wallet.account_id = changes.account_id
     RETURNING wallet.account_id
 )
-SELECT (SELECT id FROM written) AS id,
-       (SELECT count(*) FROM wanted) - (SELECT count(*) FROM put) AS missing,
+SELECT id, idempotency_key, (SELECT count(*) FROM put) AS put,
        (SELECT count(*) FROM moved) AS moved
+FROM written
 """
 
 SEEN = """
-SELECT id, input_hash FROM ledger_transaction WHERE site_id = $1 AND idempotency_key = $2
+SELECT id, idempotency_key, input_hash FROM ledger_transaction
+WHERE site_id = $1 AND idempotency_key = ANY($2::text[])
 """
 
 OPEN_ACCOUNTS = """
@@ -65,6 +71,15 @@ BALANCE = """
 SELECT wallet.balance_fen FROM account JOIN wallet ON wallet.account_id = account.id
 WHERE account.site_id = $1 AND account.kind = $2 AND coalesce(account.tenancy_id, 0) = $3
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A posting on its way into the journal, with the key under which it is written once."""
+
+    posting: Posting
+    key: str
+    booked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +106,64 @@ async def post(
     connection: Connection, site_id: int, posting: Posting, *, key: str, booked_at: datetime
 ) -> Posted:
     """Write a posting once; must run inside a transaction, which the errors undo."""
-    check(posting)
-    digest = input_hash(posting)
-    legs = posting.transfers
-    written = await row(
+    return (await post_many(connection, site_id, [Entry(posting, key, booked_at)]))[0]
+
+
+async def post_many(connection: Connection, site_id: int, entries: Sequence[Entry]) -> list[Posted]:
+    """Write postings of a site, each once, by one statement; `post` tells the rest."""
+    if not entries:
+        return []
+    if len({entry.key for entry in entries}) != len(entries):
+        raise ValueError("one key twice in a batch of postings")
+    for entry in entries:
+        check(entry.posting)
+    written = await _write(connection, site_id, entries)
+    seen = {}
+    if len(written) < len(entries):
+        keys = [entry.key for entry in entries if entry.key not in written]
+        found = await rows(connection, SEEN, site_id, keys)
+        seen = {one["idempotency_key"]: one for one in found}
+    return [
+        Posted(written[entry.key], repeated=False)
+        if entry.key in written
+        else _repeated(entry, seen.get(entry.key))
+        for entry in entries
+    ]
+
+
+async def _write(
+    connection: Connection, site_id: int, entries: Sequence[Entry]
+) -> Mapping[str, int]:
+    """The transactions' ids by key, of those keys that were not there before."""
+    legs = [(entry.key, leg) for entry in entries for leg in entry.posting.transfers]
+    found = await rows(
         connection,
         POST,
         site_id,
-        posting.flow,
-        key,
-        digest,
-        booked_at,
-        to_json(posting.details),
-        [leg.debit.kind.value for leg in legs],
-        [leg.debit.tenancy_id or 0 for leg in legs],
-        [leg.credit.kind.value for leg in legs],
-        [leg.credit.tenancy_id or 0 for leg in legs],
-        [leg.amount_fen for leg in legs],
+        [entry.key for entry in entries],
+        [entry.posting.flow for entry in entries],
+        [input_hash(entry.posting) for entry in entries],
+        [entry.booked_at for entry in entries],
+        [to_json(entry.posting.details) for entry in entries],
+        [key for key, _ in legs],
+        [leg.debit.kind.value for _, leg in legs],
+        [leg.debit.tenancy_id or 0 for _, leg in legs],
+        [leg.credit.kind.value for _, leg in legs],
+        [leg.credit.tenancy_id or 0 for _, leg in legs],
+        [leg.amount_fen for _, leg in legs],
     )
-    assert written is not None  # noqa: S101  a SELECT without FROM always answers one row
-    if written["id"] is None:
-        return await _repeated(connection, site_id, key, digest)
-    wallets = {side for leg in legs for side in (leg.debit, leg.credit) if side.is_wallet}
-    if written["missing"] or written["moved"] != len(wallets):
-        raise MissingAccountError(f"{posting.flow}: an account is not open")
-    return Posted(written["id"], repeated=False)
+    written = {one["idempotency_key"]: int(one["id"]) for one in found}
+    if found:
+        wanted = [leg for key, leg in legs if key in written]
+        wallets = {side for leg in wanted for side in (leg.debit, leg.credit) if side.is_wallet}
+        if found[0]["put"] != len(wanted) or found[0]["moved"] != len(wallets):
+            raise MissingAccountError("a posting names an account that is not open")
+    return written
 
 
-async def _repeated(connection: Connection, site_id: int, key: str, digest: str) -> Posted:
-    seen = await row(connection, SEEN, site_id, key)
-    if seen is None or seen["input_hash"] != digest:
-        raise IdempotencyMismatchError(f"key {key!r} was used for another posting")
+def _repeated(entry: Entry, seen: Row | None) -> Posted:
+    if seen is None or seen["input_hash"] != input_hash(entry.posting):
+        raise IdempotencyMismatchError(f"key {entry.key!r} was used for another posting")
     return Posted(seen["id"], repeated=True)
 
 

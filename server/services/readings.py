@@ -5,9 +5,9 @@ is kept apart with its reason and charges nothing.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 
 from server.core.errors import InvalidInputError
 from server.core.settlement.interval import TrustedReading
@@ -16,7 +16,7 @@ from server.models.database import Connection, Row, pool, rows, to_json, transac
 
 READINGS_MAX = 50_000  # a batch; a month of one mall's history comes in several
 
-_months_made: set[tuple[str, int, int]] = set()
+_months_made: set[tuple[str, date]] = set()
 
 # Locked in the order of their ids, so that two batches never wait on each other in a ring.
 METERS = """
@@ -80,9 +80,8 @@ WHERE meter_status.meter_id = newest.meter_id
 
 # The shop's tenancies that a reading may touch: those still open at it, or opened after it.
 DUE = """
-INSERT INTO settlement_due (tenancy_id, first_day)
-SELECT tenancy.id,
-       min((touched.read_at AT TIME ZONE site.timezone)::date)
+INSERT INTO settlement_due (tenancy_id, first_day, try_at)
+SELECT tenancy.id, min((touched.read_at AT TIME ZONE site.timezone)::date), $3
 FROM unnest($1::bigint[], $2::timestamptz[]) AS touched (shop_id, read_at)
 JOIN tenancy ON tenancy.shop_id = touched.shop_id
     AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= touched.read_at)
@@ -282,7 +281,8 @@ async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetim
         if part.touches_from and part.meter["shop_id"] is not None
     ]
     if touched:
-        await rows(connection, DUE, [shop for shop, _ in touched], [at for _, at in touched])
+        shops, since = [shop for shop, _ in touched], [at for _, at in touched]
+        await rows(connection, DUE, shops, since, now)
 
 
 async def _outvote(connection: Connection, judged: Sequence[_Judged]) -> None:
@@ -342,15 +342,11 @@ async def record_findings(findings: Sequence[NewFinding], now: datetime) -> None
     )
 
 
-async def ensure_months(parent: str, instants: set[datetime]) -> None:
-    """Make the partitions that these instants fall into, once a process."""
-    months = {(parent, at.year, at.month) for at in instants} - _months_made
-    if not months:
-        return
-    async with transaction() as connection:
-        for _, year, month in sorted(months):
-            first = datetime(year, month, 1).date()  # noqa: DTZ001  a month has no timezone
-            await rows(connection, "SELECT ensure_month_partition($1, $2)", parent, first)
+async def ensure_months(parent: str, instants: Iterable[datetime]) -> None:
+    """Make the partitions that these instants fall into (months of UTC), once a process."""
+    months = {(parent, at.astimezone(UTC).date().replace(day=1)) for at in instants}
+    for _, month in sorted(months - _months_made):
+        await rows(pool(), "SELECT ensure_month_partition($1, $2)", parent, month)
     _months_made.update(months)
 
 

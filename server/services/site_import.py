@@ -165,8 +165,8 @@ WHERE meter.site_id = $1 AND gateway.code = $2 AND meter.code <> $3
   AND (meter.unit = $4 OR meter.address = $5) AND NOT meter.code = ANY($6::text[])
 """
 RESETTLE = """
-INSERT INTO settlement_due (tenancy_id, first_day)
-SELECT id, first_open_day FROM tenancy WHERE site_id = $1 AND closed_at IS NULL
+INSERT INTO settlement_due (tenancy_id, first_day, try_at)
+SELECT id, first_open_day, $2 FROM tenancy WHERE site_id = $1 AND closed_at IS NULL
 ORDER BY id
 ON CONFLICT (tenancy_id) DO UPDATE
     SET first_day = least(settlement_due.first_day, excluded.first_day)
@@ -274,7 +274,7 @@ async def _import(
     ]
     await rows(connection, METER_ROWS, site_id, permit_only, now)
     await _open_tenancies(connection, site_id, document.tables.shop, counts, now)
-    await rows(connection, RESETTLE, site_id)
+    await rows(connection, RESETTLE, site_id, now)
     forget_site_rules()
     open_now = [one["id"] for one in await rows(connection, OPEN_TENANCIES, site_id)]
     await decide_within(connection, open_now, now)

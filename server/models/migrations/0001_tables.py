@@ -5,7 +5,6 @@ from tortoise import fields, migrations
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 from tortoise.migrations import operations as ops
-from tortoise.migrations.constraints import CheckConstraint
 
 
 class Migration(migrations.Migration):
@@ -139,13 +138,14 @@ class Migration(migrations.Migration):
                         encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
                     ),
                 ),
+                ("rules_version", fields.BigIntField(default=0)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
             options={
                 "table": "site",
                 "app": "mallwatt",
                 "pk_attr": "id",
-                "table_description": "A mall.",
+                "table_description": "A mall. `rules_version` changes with every import: by it processes know their rules old.",
             },
             bases=["Model"],
         ),
@@ -1143,13 +1143,6 @@ class Migration(migrations.Migration):
             options={
                 "table": "ledger_transfer",
                 "app": "mallwatt",
-                "constraints": [
-                    CheckConstraint(check="amount_fen > 0", name="transfer_amount_positive"),
-                    CheckConstraint(
-                        check="debit_account_id <> credit_account_id",
-                        name="transfer_accounts_differ",
-                    ),
-                ],
                 "indexes": [
                     Index(fields=["debit_account_id", "id"], name="idx_transfer_debit"),
                     Index(fields=["credit_account_id", "id"], name="idx_transfer_credit"),
@@ -1338,12 +1331,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("first_day", fields.DateField()),
+                ("try_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("failures", fields.IntField(default=0)),
             ],
             options={
                 "table": "settlement_due",
                 "app": "mallwatt",
+                "indexes": [Index(fields=["try_at"], name="idx_settlement_due_try")],
                 "pk_attr": "tenancy_id",
-                "table_description": "A tenancy whose open days are to be projected again, from `first_day` on.",
+                "table_description": "A tenancy whose open days are to be projected again, from `first_day` on, at `try_at`.",
             },
             bases=["Model"],
         ),
@@ -1417,9 +1413,6 @@ class Migration(migrations.Migration):
                 "table": "top_up",
                 "app": "mallwatt",
                 "unique_together": (("tenancy", "idempotency_key"),),
-                "constraints": [
-                    CheckConstraint(check="amount_fen > 0", name="top_up_amount_positive")
-                ],
                 "indexes": [Index(fields=["status", "expires_at"], name="idx_top_up_status")],
                 "pk_attr": "id",
                 "table_description": "What a tenant means to pay in; the four times are the ticks the payer sees.",
