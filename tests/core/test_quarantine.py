@@ -44,10 +44,10 @@ def reason_of(
         (None, at(1, -1), None, "out_of_range"),
         # forward
         (at(0, 5_000), at(1, 5_000), None, None),
-        (at(0, 5_000), at(1, 6_550), None, None),  # 30 kW x 1.1 for a minute, and one step
-        (at(0, 5_000), at(1, 6_551), None, "jump"),
-        (at(0, 5_000), at(60, 39_000), None, None),
-        (at(0, 5_000), at(60, 39_001), None, "jump"),
+        (at(0, 5_000), at(1, 9_300), None, None),  # 30 kW x 1.1 for 1 + 5 minutes, and one step
+        (at(0, 5_000), at(1, 9_301), None, "jump"),
+        (at(0, 5_000), at(60, 41_750), None, None),
+        (at(0, 5_000), at(60, 41_751), None, "jump"),
         (at(0, 0), at(1, 0), None, None),
         (at(0, 0), at(1, 100), None, None),
         # backward
@@ -62,8 +62,8 @@ def reason_of(
         (None, at(0, 5_000), at(0, 5_001), "repeated_differently"),
         # rolled over
         (at(0, TOP - 500), at(1, 400), None, None),
-        (at(0, TOP - 500), at(1, 1_050), None, None),
-        (at(0, TOP - 500), at(1, 1_051), None, "backward"),  # too far for a minute
+        (at(0, TOP - 500), at(1, 3_800), None, None),
+        (at(0, TOP - 500), at(1, 3_801), None, "backward"),  # too far for the time
         (at(0, TOP - 500), at(1, 0), None, "zero"),  # perhaps, but the next one proves it
         (at(0, TOP // 10 * 9), at(60 * 24 * 300, 100), None, None),
         (at(0, TOP // 10 * 9 - 1), at(60 * 24 * 300, 100), None, "backward"),  # not near the top
@@ -72,7 +72,7 @@ def reason_of(
         # a late one between two others
         (at(0, 5_000), at(5, 5_500), at(10, 6_000), None),
         (at(0, 5_000), at(5, 6_001), at(10, 6_000), "contradicts_later"),
-        (at(0, 5_000), at(9, 5_000), at(10, 6_551), "contradicts_later"),
+        (at(0, 5_000), at(9, 5_000), at(10, 9_301), "contradicts_later"),
         (at(0, 5_000), at(5, 4_000), at(10, 6_000), "backward"),
         (None, at(5, 6_001), at(10, 6_000), "contradicts_later"),
         (None, at(5, 0), at(10, 600_000), "contradicts_later"),

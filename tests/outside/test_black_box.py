@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ async def product(
     finally:
         children = psutil.Process(processes[1].pid).children(recursive=True)
         for process in processes:
-            process.send_signal(signal.SIGINT)
+            with suppress(ProcessLookupError):  # it died: its code says so below
+                process.send_signal(signal.SIGINT)
         codes = [await process.wait() for process in processes]
         _, alive = psutil.wait_procs(children, timeout=1)
         assert alive == []
@@ -186,7 +188,7 @@ async def test_import_bind_run_empty_pay_and_have_power_again(
         ):
             took_s = await _pay_and_wait(http, tenant, shop["id"], method, platform, meter)
             assert took_s < expected
-            meter.energy += 510
+            meter.energy += 300
             await until(lambda: not meter.coil, 30, "the shop is disconnected again")
     await _check_commands(product, meter)
 
@@ -232,7 +234,7 @@ async def _pay_and_wait(
     ordered = await http.post(
         f"{API}/shops/{shop_id}/top-ups",
         headers=tenant | {"Idempotency-Key": f"key-{method}"},
-        json={"amount_fen": 510, "method": method},
+        json={"amount_fen": 201, "method": method},
     )
     assert ordered.status_code == 201, ordered.text
     payment = ordered.json()["payment"]

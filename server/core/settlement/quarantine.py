@@ -13,6 +13,9 @@ DEFAULT_MAX_POWER_W = 1_000_000
 DEFAULT_REGISTER_STEP_WH = 1_000
 # Collectors stamp readings with their own clocks, which may differ from the judge's by this much.
 FUTURE_TOLERANCE = timedelta(seconds=60)
+# Some gateways answer from a cache: a reading may show what the meter showed this long before, and
+# the next one catches up.
+CACHED_FOR = timedelta(minutes=5)
 # A meter may run this far above its rated power: 11/10.
 _MARGIN_TENTHS = 11
 # A register that rolls over is in its last tenth before, and in its first tenth after.
@@ -139,7 +142,7 @@ def follow_fault(
 ) -> QuarantineReason | None:
     """BACKWARD or JUMP where one register cannot have come from the other in that time."""
     rise = later.register_wh - earlier.register_wh
-    most = most_energy_wh(limits, later.read_at - earlier.read_at)
+    most = most_energy_wh(limits, later.read_at - earlier.read_at + CACHED_FOR)
     if rise >= 0:
         return QuarantineReason.JUMP if rise > most else None
     edge = limits.rollover_wh // _ROLLOVER_PART
