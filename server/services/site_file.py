@@ -6,7 +6,8 @@ says of another is checked last.
 
 import ipaddress
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -216,9 +217,27 @@ def site_code_of(content: str) -> str | None:
 
 def _toml(content: str) -> dict[str, object]:
     try:
-        return tomllib.loads(content)
+        tables = tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         raise SiteFileError([Fault("file", f"is not TOML: {error}")]) from error
+    except RecursionError as error:
+        raise SiteFileError([Fault("file", "is nested too deeply")]) from error
+    for text in _texts(tables):
+        if "\0" in text:
+            raise SiteFileError([Fault("file", f"has a text with a zero character: {text!r:.80}")])
+    return tables
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def parse_site_file(
@@ -395,10 +414,15 @@ def _cross_faults(tables: SiteFileTables, profiles: Mapping[str, ProfileFacts]) 
         faults.append(Fault("gateway", f"two gateways register as {registration!r}"))
     for index, meter in enumerate(tables.meter):
         faults += [Fault(f"meter[{index}].{key}", t) for key, t in _meter_faults(meter, profiles)]
-    seats = [(one.gateway, one.unit, one.address) for one in tables.meter]
-    for seat in sorted({one for one in seats if seats.count(one) > 1}, key=str):
-        where = f"unit {seat[1]}" if seat[1] is not None else f"address {seat[2]}"
-        faults.append(Fault("meter", f"two meters at {where} of gateway {seat[0]}"))
+    seats = [
+        (one.gateway, seat)
+        for one in tables.meter
+        for seat in (one.unit and f"unit {one.unit}", one.address and f"address {one.address}")
+        if seat is not None
+    ]
+    for (gateway, seat), count in sorted(Counter(seats).items()):
+        if count > 1:
+            faults.append(Fault("meter", f"two meters at {seat} of gateway {gateway}"))
     return faults
 
 

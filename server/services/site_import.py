@@ -17,6 +17,7 @@ from server.core.ledger.accounts import electricity_wallet
 from server.core.ledger.flows import opening_balance
 from server.models.database import Connection, Row, row, rows, to_json, transaction
 from server.services.journal import open_accounts, post
+from server.services.locks import lock_tenancies
 from server.services.site_file import (
     Fault,
     GatewayTable,
@@ -32,7 +33,7 @@ from server.services.site_file import (
     read_content,
     site_code_of,
 )
-from server.services.site_rules import forget_site_rules, load_site_rules
+from server.services.site_rules import site_rules
 from server.services.supply import decide_within
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('mallwatt import ' || $1))"
@@ -127,17 +128,43 @@ WHERE (meter.gateway_id, meter.unit, meter.address, meter.profile, meter.transfo
        excluded.rollover_wh, excluded.has_relay)
 RETURNING (xmax = 0) AS created
 """
-METER_ROWS = """
-WITH statuses AS (
-    INSERT INTO meter_status (meter_id, points) SELECT id, '{}' FROM meter WHERE site_id = $1
-    ON CONFLICT (meter_id) DO NOTHING
-)
+# Meters of the file that change their places leave the old ones first, for they may swap them.
+UNSEAT = """
+UPDATE meter SET unit = NULL, address = NULL
+FROM unnest($2::text[], $3::text[], $4::int[], $5::text[])
+    AS wanted (code, gateway, unit, address)
+JOIN gateway ON gateway.site_id = $1 AND gateway.code = wanted.gateway
+WHERE meter.site_id = $1 AND meter.code = wanted.code
+  AND (meter.gateway_id, meter.unit, meter.address)
+    IS DISTINCT FROM (gateway.id, wanted.unit, wanted.address)
+"""
+STATUSES = """
+INSERT INTO meter_status (meter_id, points) SELECT id, '{}' FROM meter WHERE site_id = $1
+ON CONFLICT (meter_id) DO NOTHING
+"""
+CONTROLS = """
 INSERT INTO meter_control (meter_id, policy_state, answered_writes, unanswered_writes,
     disconnected_by_us, permit_only, permitted, decision_version, next_action_at)
-SELECT id, 'connected', 0, 0, false, code = ANY($2::text[]), false, 0, $3 FROM meter
+SELECT id, 'connected', 0, 0, false, false, false, 0, $2 FROM meter
 WHERE site_id = $1 AND has_relay
-ON CONFLICT (meter_id) DO UPDATE SET permit_only = excluded.permit_only
-WHERE meter_control.permit_only <> excluded.permit_only
+ON CONFLICT (meter_id) DO NOTHING
+"""
+# A profile without a relay leaves nothing to control.
+NO_CONTROLS = """
+DELETE FROM meter_control USING meter
+WHERE meter.id = meter_control.meter_id AND meter.site_id = $1 AND NOT meter.has_relay
+"""
+PERMIT_ONLY = """
+WITH changed AS (
+    SELECT control.meter_id, told.permit_only
+    FROM unnest($2::text[], $3::boolean[]) AS told (code, permit_only)
+    JOIN meter ON meter.site_id = $1 AND meter.code = told.code
+    JOIN meter_control control ON control.meter_id = meter.id
+    WHERE control.permit_only <> told.permit_only
+    ORDER BY control.meter_id FOR NO KEY UPDATE OF control
+)
+UPDATE meter_control SET permit_only = changed.permit_only FROM changed
+WHERE meter_control.meter_id = changed.meter_id
 """
 TENANCY = """
 INSERT INTO tenancy (site_id, shop_id, opened_at, binding_code, opening_balance_fen,
@@ -151,14 +178,26 @@ FIRST_TENANCY = """
 SELECT tenancy.opening_balance_fen FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
 WHERE shop.site_id = $1 AND shop.code = $2 ORDER BY tenancy.id LIMIT 1
 """
-# A day on a statement was rated with the version that it names; that version may not change.
+# A day on a statement was rated with the version that it names; that version may not change, nor
+# another come between.
 CLOSED_DAY = """
-SELECT max(statement.day) AS day FROM statement
-JOIN tenancy ON tenancy.id = statement.tenancy_id JOIN shop ON shop.id = tenancy.shop_id
-WHERE statement.site_id = $1 AND shop.tariff_code = $2 AND statement.day >= $3
-  AND statement.day < coalesce((SELECT min(valid_from) FROM tariff_version
+SELECT max(day) AS day FROM statement
+WHERE site_id = $1 AND document -> 'tariff' ->> 'code' = $2 AND day >= $3
+  AND day < coalesce((SELECT min(valid_from) FROM tariff_version
       WHERE site_id = $1 AND code = $2 AND valid_from > $3), 'infinity'::date)
 """
+NO_TARIFF_YET = """
+SELECT shop.code, shop.tariff_code, tenancy.first_open_day, min(version.valid_from) AS valid_from
+FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
+JOIN tariff_version version ON version.site_id = shop.site_id AND version.code = shop.tariff_code
+WHERE shop.site_id = $1 AND shop.code = ANY($2::text[]) AND tenancy.closed_at IS NULL
+GROUP BY tenancy.id, shop.id HAVING min(version.valid_from) > tenancy.first_open_day
+"""
+OTHER_ZONE = """
+SELECT site.timezone, (SELECT max(day) FROM statement WHERE statement.site_id = site.id) AS closed
+FROM site WHERE site.code = $1 AND site.timezone <> $2
+"""
+KNOWN_ZONE = "SELECT 1 AS known FROM pg_timezone_names WHERE name = $1"
 OTHER_SEAT = """
 SELECT meter.code, gateway.code AS gateway FROM meter JOIN gateway ON gateway.id = meter.gateway_id
 WHERE meter.site_id = $1 AND gateway.code = $2 AND meter.code <> $3
@@ -166,11 +205,14 @@ WHERE meter.site_id = $1 AND gateway.code = $2 AND meter.code <> $3
 """
 RESETTLE = """
 INSERT INTO settlement_due (tenancy_id, first_day, try_at)
-SELECT id, first_open_day, $2 FROM tenancy WHERE site_id = $1 AND closed_at IS NULL
+SELECT id, first_open_day, $2 FROM tenancy WHERE site_id = $1
+  AND (closed_at IS NULL OR EXISTS (SELECT 1 FROM open_day WHERE tenancy_id = tenancy.id))
 ORDER BY id
 ON CONFLICT (tenancy_id) DO UPDATE
     SET first_day = least(settlement_due.first_day, excluded.first_day)
 """
+NEW_RULES = "UPDATE site SET rules_version = nextval('rules_version') WHERE id = $1"
+ALL_TENANCIES = "SELECT id FROM tenancy WHERE site_id = $1"
 OPEN_TENANCIES = "SELECT id FROM tenancy WHERE site_id = $1 AND closed_at IS NULL ORDER BY id"
 
 
@@ -219,9 +261,7 @@ async def import_site(
         known = await _known_codes(connection, code or "")
         document = parse_site_file(content, path.parent, profiles, known)
         _check_merchants(document, refused_merchants)
-        report = await _import(connection, document, profiles, now)
-    forget_site_rules()
-    return report
+        return await _import(connection, document, profiles, now)
 
 
 def _check_merchants(document: SiteDocument, refused: Collection[str]) -> None:
@@ -249,10 +289,35 @@ async def _import(
     now: datetime,
 ) -> ImportReport:
     counts = _Counts()
+    await _hold_tenancies(connection, document.tables.site.code, now)
     site_id = await _import_site_table(connection, document, counts, now)
     await open_accounts(connection, site_id, None)
     await _import_merchants(connection, site_id, document, counts)
     await _import_rules(connection, site_id, document, counts)
+    await _import_gateways(connection, site_id, document, counts, now)
+    for shop in document.tables.shop:
+        counts.note("shop", await _import_shop(connection, site_id, shop))
+    await _import_meters(connection, site_id, document.tables.meter, profiles, counts)
+    await _import_controls(connection, site_id, document.tables.meter, profiles, now)
+    await _open_tenancies(connection, site_id, document.tables.shop, counts, now)
+    await rows(connection, RESETTLE, site_id, now)
+    open_now = [one["id"] for one in await rows(connection, OPEN_TENANCIES, site_id)]
+    await decide_within(connection, open_now, now)
+    return ImportReport(site_id, counts.created, counts.updated, counts.unchanged)
+
+
+async def _hold_tenancies(connection: Connection, site_code: str, now: datetime) -> None:
+    """Let nobody settle, close or decide by the old rules while the new ones come."""
+    site = await row(connection, "SELECT id FROM site WHERE code = $1", site_code)
+    if site is not None:
+        await rows(connection, RESETTLE, site["id"], now)
+        tenancies = await rows(connection, ALL_TENANCIES, site["id"])
+        await lock_tenancies(connection, [one["id"] for one in tenancies])
+
+
+async def _import_gateways(
+    connection: Connection, site_id: int, document: SiteDocument, counts: _Counts, now: datetime
+) -> None:
     for gateway in document.tables.gateway:
         found = await row(
             connection,
@@ -266,25 +331,29 @@ async def _import(
         )
         counts.note("gateway", found)
     await rows(connection, LEASES, site_id)
-    for shop in document.tables.shop:
-        counts.note("shop", await _import_shop(connection, site_id, shop))
-    await _import_meters(connection, site_id, document.tables.meter, profiles, counts)
-    permit_only = [
-        meter.code for meter in document.tables.meter if profiles[meter.profile].permit_only
-    ]
-    await rows(connection, METER_ROWS, site_id, permit_only, now)
-    await _open_tenancies(connection, site_id, document.tables.shop, counts, now)
-    await rows(connection, RESETTLE, site_id, now)
-    forget_site_rules()
-    open_now = [one["id"] for one in await rows(connection, OPEN_TENANCIES, site_id)]
-    await decide_within(connection, open_now, now)
-    return ImportReport(site_id, counts.created, counts.updated, counts.unchanged)
+
+
+async def _import_controls(
+    connection: Connection,
+    site_id: int,
+    meters: Sequence[MeterTable],
+    profiles: Mapping[str, ProfileFacts],
+    now: datetime,
+) -> None:
+    """What hangs on each meter: a status always, a control where there is a relay."""
+    await rows(connection, STATUSES, site_id)
+    await rows(connection, CONTROLS, site_id, now)
+    await rows(connection, NO_CONTROLS, site_id)
+    codes = [meter.code for meter in meters]
+    permit_only = [profiles[meter.profile].permit_only for meter in meters]
+    await rows(connection, PERMIT_ONLY, site_id, codes, permit_only)
 
 
 async def _import_site_table(
     connection: Connection, document: SiteDocument, counts: _Counts, now: datetime
 ) -> int:
     site = document.tables.site
+    await _check_zone(connection, site.code, site.timezone)
     templates = {
         kind: template.model_dump() for kind, template in document.tables.weixin.templates.items()
     }
@@ -303,6 +372,16 @@ async def _import_site_table(
     kept = await row(connection, "SELECT id FROM site WHERE code = $1", site.code)
     assert kept is not None  # noqa: S101  inserted above or before
     return int(kept["id"])
+
+
+async def _check_zone(connection: Connection, site_code: str, zone: str) -> None:
+    """Days are closed at the midnights of one timezone: another would charge hours twice."""
+    other = await row(connection, OTHER_ZONE, site_code, zone)
+    if other is not None and other["closed"] is not None:
+        text = f"is {other['timezone']}, and days up to {other['closed']} are closed by it"
+        raise SiteFileError([Fault("site.timezone", text)])
+    if await row(connection, KNOWN_ZONE, zone) is None:
+        raise SiteFileError([Fault("site.timezone", f"the database knows no {zone}")])
 
 
 async def _import_merchants(
@@ -347,6 +426,7 @@ async def _import_rules(
         counts.note("fixed_charge", found)
     if faults:
         raise SiteFileError(faults)
+    await rows(connection, NEW_RULES, site_id)  # after all that a site's rules are made of
 
 
 def _gateway_settings(gateway: GatewayTable, folder: Path) -> dict[str, object]:
@@ -381,6 +461,15 @@ async def _import_meters(
     counts: _Counts,
 ) -> None:
     codes = [meter.code for meter in meters]
+    await rows(
+        connection,
+        UNSEAT,
+        site_id,
+        codes,
+        [meter.gateway for meter in meters],
+        [meter.unit for meter in meters],
+        [meter.address for meter in meters],
+    )
     faults = []
     for index, meter in enumerate(meters):
         taken = await row(
@@ -427,7 +516,7 @@ async def _open_tenancies(
     now: datetime,
 ) -> None:
     """Each shop's first import opens its first tenancy, with its opening balance; once."""
-    rules = await load_site_rules(connection, site_id)
+    rules = await site_rules(connection, site_id)
     faults = []
     for index, shop in enumerate(shops):
         made = await row(
@@ -451,6 +540,11 @@ async def _open_tenancies(
         if first["opening_balance_fen"] != shop.opening_balance_fen:
             text = f"was {first['opening_balance_fen']} and posts once"
             faults.append(Fault(f"shop[{index}].opening_balance_fen", text))
+    codes = [shop.code for shop in shops]
+    for one in await rows(connection, NO_TARIFF_YET, site_id, codes):
+        place = f"shop[{codes.index(one['code'])}].tariff"
+        since = f"{one['tariff_code']} is valid from {one['valid_from']} on, "
+        faults.append(Fault(place, since + f"but {one['first_open_day']} is to be charged"))
     if faults:
         raise SiteFileError(faults)
 

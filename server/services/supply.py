@@ -1,11 +1,13 @@
 """What each supply should be: decided where its inputs change, in the same transaction.
 
-Locks, in this order: tenancy, meter_control. A manager's disconnection is a hold on the meters.
+Locks, in this order: tenancy, meter_control (docs/locks.md). A manager's disconnection is a hold
+on the meters.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from dataclasses import fields as fields_of
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from server.core.errors import ConflictError, NotFoundError
 from server.core.supply.control_state import ControlState
@@ -18,7 +20,7 @@ from server.core.supply.notices import (
     next_notice_at,
     still_low_fen,
 )
-from server.core.supply.policy import Decision, SupplyFacts, SupplyPolicy, decide
+from server.core.supply.policy import Decision, SupplyFacts, decide
 from server.core.supply.state import (
     ActionKind,
     Case,
@@ -27,15 +29,17 @@ from server.core.supply.state import (
     shown_state,
     step,
 )
-from server.models.database import Connection, Row, from_json, rows, to_json, transaction
+from server.models.database import Connection, Row, from_json, pool, rows, to_json, transaction
 from server.services.balances import Balances, balances
+from server.services.locks import lock_tenancies
 from server.services.notices import Told, write_notices
-from server.services.site_rules import SiteRules, site_rules
+from server.services.site_rules import SiteRules, rules_of_sites
 
 TENANCIES = """
 SELECT tenancy.id, tenancy.site_id, tenancy.shop_id, tenancy.closed_at, tenancy.supply_state,
        tenancy.overdrawn_since, tenancy.reconnect_confirmed_at, tenancy.emergency_credit_fen,
-       tenancy.notice_memory, shop.name AS shop_name, shop.supply_policy_code,
+       tenancy.notice_memory, tenancy.supply_reasons, tenancy.decide_again_at,
+       shop.name AS shop_name, shop.supply_policy_code,
        shop.supply_protection,
        (SELECT CASE WHEN bool_and(status.read_at IS NOT NULL) THEN min(status.read_at) END
         FROM meter JOIN meter_status status ON status.meter_id = meter.id
@@ -44,7 +48,7 @@ SELECT tenancy.id, tenancy.site_id, tenancy.shop_id, tenancy.closed_at, tenancy.
         WHERE notice.tenancy_id = tenancy.id AND notice.kind = 'disconnection_pending'
           AND notice.created_at >= tenancy.overdrawn_since) AS notice_delivered_at
 FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
-WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id FOR NO KEY UPDATE OF tenancy
+WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id
 """
 CONTROLS_OF_SHOPS = """
 SELECT control.*, meter.shop_id, meter.gateway_id, meter.code
@@ -53,26 +57,42 @@ WHERE meter.shop_id = ANY($1::bigint[]) AND meter.role = 'shop'
 ORDER BY control.meter_id FOR NO KEY UPDATE OF control
 """
 DECIDED = """
-UPDATE tenancy SET supply_state = $2::text, supply_reasons = $3::jsonb, supply_decided_at = $4,
-    overdrawn_since = $5, decide_again_at = $6, notice_memory = $7::jsonb,
-    reconnect_confirmed_at = CASE WHEN $2::text <> 'disconnected' THEN reconnect_confirmed_at END
-WHERE id = $1
+UPDATE tenancy SET supply_state = decided.state, supply_reasons = decided.reasons::jsonb,
+    supply_decided_at = $7, overdrawn_since = decided.overdrawn_since,
+    decide_again_at = decided.again_at, notice_memory = decided.memory::jsonb,
+    reconnect_confirmed_at =
+        CASE WHEN decided.state <> 'disconnected' THEN tenancy.reconnect_confirmed_at END
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
+    AS decided (id, state, reasons, overdrawn_since, again_at, memory)
+WHERE tenancy.id = decided.id
 """
-SAVE_CONTROL = """
-UPDATE meter_control SET policy_state = $2, commanded = $3, commanded_at = $4, confirmed = $5,
-    answered_writes = $6, unanswered_writes = $7, disconnected_by_us = $8, case_code = $9,
-    retry_at = $10, read_back_at = $11, reconnected_at = $12, permit_only = $13, permitted = $14,
-    next_action_at = $15, confirmed_at = coalesce($16, confirmed_at)
-WHERE meter_id = $1
+SAVE_CONTROLS = """
+UPDATE meter_control SET policy_state = saved.policy_state, commanded = saved.commanded,
+    commanded_at = saved.commanded_at, confirmed = saved.confirmed,
+    answered_writes = saved.answered_writes, unanswered_writes = saved.unanswered_writes,
+    disconnected_by_us = saved.disconnected_by_us, case_code = saved.case_code,
+    retry_at = saved.retry_at, read_back_at = saved.read_back_at,
+    reconnected_at = saved.reconnected_at, permit_only = saved.permit_only,
+    permitted = saved.permitted, next_action_at = saved.next_action_at,
+    confirmed_at = coalesce($16, meter_control.confirmed_at)
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::int[],
+            $7::int[], $8::boolean[], $9::text[], $10::timestamptz[], $11::timestamptz[],
+            $12::timestamptz[], $13::boolean[], $14::boolean[], $15::timestamptz[])
+    AS saved (meter_id, policy_state, commanded, commanded_at, confirmed, answered_writes,
+              unanswered_writes, disconnected_by_us, case_code, retry_at, read_back_at,
+              reconnected_at, permit_only, permitted, next_action_at)
+WHERE meter_control.meter_id = saved.meter_id
 """
 VALID = """
-UPDATE meter_control SET valid_until = $2, decision_version = decision_version + 1
-WHERE meter_id = ANY($1::bigint[])
+UPDATE meter_control SET valid_until = valid.until, decision_version = decision_version + 1
+FROM unnest($1::bigint[], $2::timestamptz[]) AS valid (meter_id, until)
+WHERE meter_control.meter_id = valid.meter_id
 """
 DUE = """
 SELECT id FROM tenancy WHERE decide_again_at <= $1 AND closed_at IS NULL
-ORDER BY decide_again_at LIMIT $2
+ORDER BY decide_again_at, id LIMIT $2
 """
+PUT_OFF = "UPDATE tenancy SET decide_again_at = $2 WHERE id = $1 AND decide_again_at <= $3"
 HOLD = """
 UPDATE meter_control SET hold_reason = $2, hold_by = $3, held_at = $4 WHERE meter_id = $1
 """
@@ -90,6 +110,7 @@ SELECT control.*, meter.shop_id, meter.gateway_id, meter.code
 FROM meter_control control JOIN meter ON meter.id = control.meter_id
 WHERE control.meter_id = $1 FOR NO KEY UPDATE OF control
 """
+PUT_OFF_FOR = timedelta(minutes=1)
 _PLAIN = frozenset({"hold", "case"})
 _STATES = frozenset({"policy_state", "commanded", "confirmed"})
 
@@ -124,12 +145,27 @@ async def save_control(
     confirmed_at: datetime | None = None,
 ) -> None:
     """Write a control back, with when the collector has to look at it again."""
+    await save_controls(connection, {meter_id: control}, now, confirmed_at=confirmed_at)
+
+
+async def save_controls(
+    connection: Connection,
+    controls: Mapping[int, MeterControl],
+    now: datetime,
+    *,
+    confirmed_at: datetime | None = None,
+) -> None:
+    """Write controls back by one statement; `confirmed_at` None: as it was."""
+    if not controls:
+        return
+    columns = zip(*(_columns(one, now) for one in controls.values()), strict=True)
+    values = [list(column) for column in columns]
+    await rows(connection, SAVE_CONTROLS, list(controls), *values, confirmed_at)
+
+
+def _columns(control: MeterControl, now: datetime) -> tuple[object, ...]:
     action = next_action(control, now)
-    look_at = now if action.kind is not ActionKind.NONE else action.wait_until
-    await rows(
-        connection,
-        SAVE_CONTROL,
-        meter_id,
+    return (
         control.policy_state.value,
         control.commanded and control.commanded.value,
         control.commanded_at,
@@ -143,17 +179,46 @@ async def save_control(
         control.reconnected_at,
         control.permit_only,
         control.permitted,
-        look_at,
-        confirmed_at,
+        now if action.kind is not ActionKind.NONE else action.wait_until,
     )
 
 
 async def decide_due(now: datetime, *, limit: int = 200) -> list[int]:
     """Decide anew where time alone may have changed the answer; the tenancies looked at."""
+    due = await waiting_for_decision(now, limit)
+    await decide_now(due, now)
+    return due
+
+
+async def waiting_for_decision(now: datetime, limit: int) -> list[int]:
+    """The tenancies that are to be decided anew, the longest due first."""
+    return [one["id"] for one in await rows(pool(), DUE, now, limit)]
+
+
+async def decide_now(tenancy_ids: Sequence[int], now: datetime) -> None:
+    """Decide these tenancies' supplies, in a transaction of its own."""
     async with transaction() as connection:
-        due = [one["id"] for one in await rows(connection, DUE, now, limit)]
-        await decide_within(connection, due, now)
-        return due
+        await decide_within(connection, tenancy_ids, now)
+
+
+async def put_off(tenancy_id: int, now: datetime) -> None:
+    """Decide this tenancy later: it failed where others did not."""
+    await rows(pool(), PUT_OFF, tenancy_id, now + PUT_OFF_FOR, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """One tenancy's decision with all that is to be written of it."""
+
+    tenancy: Row
+    rules: SiteRules
+    facts: SupplyFacts
+    decision: Decision
+    controls: Mapping[int, MeterControl]
+    changed: Mapping[int, MeterControl]
+    dues: Sequence[NoticeDue]
+    memory: Mapping[str, object]
+    again_at: datetime | None
 
 
 async def decide_within(
@@ -162,22 +227,23 @@ async def decide_within(
     """Decide these tenancies' supplies and pass the wish on to their meters and notices."""
     if not tenancy_ids:
         return {}
-    tenancies = await rows(connection, TENANCIES, sorted(tenancy_ids))
+    await lock_tenancies(connection, tenancy_ids)
+    tenancies = await rows(connection, TENANCIES, list(tenancy_ids))
     owned = await balances(connection, tenancy_ids)
-    found = await rows(connection, CONTROLS_OF_SHOPS, [one["shop_id"] for one in tenancies])
+    rules = await rules_of_sites(connection, {one["site_id"] for one in tenancies})
     controls: dict[int, dict[int, MeterControl]] = {}
-    for one in found:
-        controls.setdefault(one["shop_id"], {})[one["meter_id"]] = control_of(one)
-    decisions = {}
+    shops = [one["shop_id"] for one in tenancies if one["closed_at"] is None]
+    for found in await rows(connection, CONTROLS_OF_SHOPS, shops):
+        controls.setdefault(found["shop_id"], {})[found["meter_id"]] = control_of(found)
+    decided = []
     for tenancy in tenancies:
-        rules = await site_rules(connection, tenancy["site_id"])
-        policy = rules.policies[tenancy["supply_policy_code"]]
+        mine = rules[tenancy["site_id"]]
+        # whoever moved out has no say over the meters of the shop
         meters = controls.get(tenancy["shop_id"], {}) if tenancy["closed_at"] is None else {}
-        facts = supply_facts(tenancy, owned[tenancy["id"]], meters.values(), rules, now)
-        decision = decide(policy, facts)
-        await _apply(connection, tenancy, policy, facts, decision, meters)
-        decisions[tenancy["id"]] = decision
-    return decisions
+        facts = supply_facts(tenancy, owned[tenancy["id"]], meters.values(), mine, now)
+        decided.append(_decide(tenancy, mine, facts, meters))
+    await _apply(connection, decided, now)
+    return {one.tenancy["id"]: one.decision for one in decided}
 
 
 def supply_facts(
@@ -205,41 +271,85 @@ def supply_facts(
     )
 
 
-async def _apply(
-    connection: Connection,
-    tenancy: Row,
-    policy: SupplyPolicy,
-    facts: SupplyFacts,
-    decision: Decision,
-    controls: Mapping[int, MeterControl],
-) -> None:
-    now = facts.now
+def _decide(
+    tenancy: Row, rules: SiteRules, facts: SupplyFacts, controls: Mapping[int, MeterControl]
+) -> _Decided:
+    policy = rules.policies[tenancy["supply_policy_code"]]
+    decision = decide(policy, facts)
     changed = {
-        meter_id: step(control, policy_changed(decision.desired), now)
+        meter_id: step(control, policy_changed(decision.desired), facts.now)
         for meter_id, control in controls.items()
         if control.policy_state is not decision.desired
     }
-    for meter_id, control in changed.items():
-        await save_control(connection, meter_id, control, now)
-    if changed or decision.desired is ControlState.DISCONNECTED:
-        await rows(connection, VALID, list(controls), decision.valid_until)
-    after = {**controls, **changed}
-    rules = await site_rules(connection, tenancy["site_id"])
-    notice_facts = _notice_facts(tenancy, facts, decision, after.values())
+    notice_facts = _notice_facts(tenancy, facts, decision, {**controls, **changed}.values())
     dues = due_notices(policy, decision, notice_facts)
-    told = Told(tenancy["site_id"], tenancy["id"], tenancy["shop_name"], facts.available_fen)
-    await write_notices(connection, rules, told, dues, now)
-    again = [decision.decide_again_at, next_notice_at(policy, decision, notice_facts)]
-    await rows(
-        connection,
-        DECIDED,
-        tenancy["id"],
-        decision.desired.value,
-        to_json([reason.value for reason in decision.reasons]),
-        now,
-        decision.overdrawn_since,
-        min((at for at in again if at is not None), default=None),
-        to_json(_remember(notice_facts, dues)),
+    again = (decision.decide_again_at, next_notice_at(policy, decision, notice_facts))
+    return _Decided(
+        tenancy=tenancy,
+        rules=rules,
+        facts=facts,
+        decision=decision,
+        controls=controls,
+        changed=changed,
+        dues=dues,
+        memory=_remember(notice_facts, dues),
+        again_at=min((at for at in again if at is not None), default=None),
+    )
+
+
+async def _apply(connection: Connection, decided: Sequence[_Decided], now: datetime) -> None:
+    """Write what is new; most decisions find everything as it was."""
+    changed = {meter: control for one in decided for meter, control in one.changed.items()}
+    await save_controls(connection, changed, now)
+    valid = {
+        meter: one.decision.valid_until
+        for one in decided
+        if one.changed or one.decision.desired is ControlState.DISCONNECTED
+        for meter in one.controls
+    }
+    if valid:
+        await rows(connection, VALID, list(valid), list(valid.values()))
+    for one in decided:
+        told = Told(
+            one.tenancy["site_id"],
+            one.tenancy["id"],
+            one.tenancy["shop_name"],
+            one.facts.available_fen,
+        )
+        await write_notices(connection, one.rules, told, one.dues, now)
+    news = [one for one in decided if _is_news(one)]
+    if news:
+        await rows(
+            connection,
+            DECIDED,
+            [one.tenancy["id"] for one in news],
+            [one.decision.desired.value for one in news],
+            [to_json(_reasons(one)) for one in news],
+            [one.decision.overdrawn_since for one in news],
+            [one.again_at for one in news],
+            [to_json(one.memory) for one in news],
+            now,
+        )
+
+
+def _reasons(one: _Decided) -> list[str]:
+    return [reason.value for reason in one.decision.reasons]
+
+
+def _is_news(one: _Decided) -> bool:
+    """Whether the tenancy's row says anything else than what was decided."""
+    was = one.tenancy
+    confirmed_in_vain = (
+        one.decision.desired is ControlState.DISCONNECTED
+        and was["reconnect_confirmed_at"] is not None
+    )
+    return (
+        confirmed_in_vain
+        or was["supply_state"] != one.decision.desired.value
+        or was["overdrawn_since"] != one.decision.overdrawn_since
+        or was["decide_again_at"] != one.again_at
+        or from_json(was["supply_reasons"]) != _reasons(one)
+        or from_json(was["notice_memory"]) != one.memory
     )
 
 

@@ -14,7 +14,7 @@ from server.core.tariff.rating import price_at
 from server.core.tariff.versions import TariffVersion, block_period_start, version_on
 from server.models.database import Connection, Row, from_json, pool, row, rows
 from server.services.balances import balances
-from server.services.settlement import BLOCKS
+from server.services.day_inputs import BLOCKS
 from server.services.site_rules import SiteRules, site_rules
 from server.services.supply import control_of
 

@@ -1,0 +1,224 @@
+"""What the days of tenancies depend on: one SQL a question for the whole batch (decision 13)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+
+from server.core.calendar import day_bounds, local_day
+from server.core.settlement.day import DaySettlement, settle_day
+from server.core.settlement.interval import MeterPath, path_from_rows
+from server.core.tariff.versions import BlockPeriod, TariffVersion
+from server.models.database import Connection, Row, rows
+from server.services.locks import lock_tenancies
+from server.services.site_rules import SiteRules, rules_of_sites
+
+TENANCIES = """
+SELECT tenancy.id, tenancy.site_id, tenancy.shop_id, tenancy.opened_at, tenancy.closed_at,
+       tenancy.first_open_day, shop.tariff_code,
+       (SELECT max(day) FROM open_day WHERE open_day.tenancy_id = tenancy.id) AS last_projected
+FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
+WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id
+"""
+
+# From the last trusted reading at or before `since` to the first at or after `until`. Each edge is
+# one step into the primary key, whatever the statistics say: bounds hidden in subqueries made the
+# planner read whole months.
+PATHS = """
+SELECT wanted.tenancy_id, meter.id, meter.code, meter.transformer_ratio, meter.rollover_wh,
+       path.read_at, path.register_wh
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
+    AS wanted (tenancy_id, shop_id, since, until)
+JOIN meter ON meter.shop_id = wanted.shop_id AND meter.role = 'shop'
+LEFT JOIN LATERAL (
+    SELECT read_at FROM reading
+    WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
+      AND read_at <= wanted.since
+    ORDER BY read_at DESC LIMIT 1
+) AS before ON true
+LEFT JOIN LATERAL (
+    SELECT read_at FROM reading
+    WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
+      AND read_at >= wanted.until
+    ORDER BY read_at LIMIT 1
+) AS after ON true
+LEFT JOIN LATERAL (
+    SELECT read_at, register_wh FROM reading
+    WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
+      AND read_at BETWEEN coalesce(before.read_at, wanted.since)
+                      AND coalesce(after.read_at, 'infinity')
+) AS path ON true
+"""
+
+# What a tenancy used since its blocks began, on statements (newest version) and on open days.
+BLOCKS = """
+SELECT wanted.tenancy_id,
+    coalesce((SELECT sum(energy_wh) FROM (
+        SELECT DISTINCT ON (day) energy_wh FROM statement
+        WHERE site_id = wanted.site_id AND tenancy_id = wanted.tenancy_id
+          AND day >= wanted.since AND day < wanted.until
+        ORDER BY day, version DESC) AS closed), 0)::bigint
+  + coalesce((SELECT sum(energy_wh) FROM open_day
+        WHERE tenancy_id = wanted.tenancy_id
+          AND day >= wanted.since AND day < wanted.until), 0)::bigint AS energy_wh
+FROM unnest($1::bigint[], $2::bigint[], $3::date[], $4::date[])
+    AS wanted (site_id, tenancy_id, since, until)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Energy since the month's and since the year's begin, in which blocks count."""
+
+    month_wh: int
+    year_wh: int
+
+    def before(self, day: date, version: TariffVersion) -> int:
+        """The figure from which this day's blocks go on."""
+        match version.block_period:
+            case BlockPeriod.MONTH:
+                return 0 if day.day == 1 else self.month_wh
+            case BlockPeriod.YEAR:
+                return 0 if (day.month, day.day) == (1, 1) else self.year_wh
+            case None:
+                return 0
+
+    def after(self, day: date, energy_wh: int) -> "Used":
+        """With a day's energy added, begun anew where a month or a year begins."""
+        new_month, new_year = day.day == 1, (day.month, day.day) == (1, 1)
+        return Used(
+            energy_wh + (0 if new_month else self.month_wh),
+            energy_wh + (0 if new_year else self.year_wh),
+        )
+
+
+NOTHING_USED = Used(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One tenancy with all that its days depend on."""
+
+    tenancy: Row
+    rules: SiteRules
+    versions: tuple[TariffVersion, ...]
+    first_day: date
+    paths: tuple[MeterPath, ...] = ()
+    used: Used = NOTHING_USED
+
+
+async def gather(
+    connection: Connection, first_days: Mapping[int, date], until: datetime | None
+) -> list[Work]:
+    """What these tenancies' days depend on, under their locks, in the order of their ids.
+
+    `until` None: only what the first day itself depends on.
+    """
+    await lock_tenancies(connection, first_days)
+    tenancies = await rows(connection, TENANCIES, list(first_days))
+    rules = await rules_of_sites(connection, {one["site_id"] for one in tenancies})
+    work = []
+    for tenancy in tenancies:
+        mine = rules[tenancy["site_id"]]
+        first = _first_day(tenancy, first_days[tenancy["id"]])
+        work.append(Work(tenancy, mine, mine.tariffs[tenancy["tariff_code"]], first))
+    work = await _with_paths(connection, work, until)
+    return await _with_blocks(connection, work)
+
+
+def _first_day(tenancy: Row, touched: date) -> date:
+    """The first open day to compute: from what was touched, without leaving a hole before it."""
+    first_open: date = tenancy["first_open_day"]
+    last: date | None = tenancy["last_projected"]
+    unprojected = first_open if last is None else last + timedelta(days=1)
+    return max(first_open, min(touched, unprojected))
+
+
+async def _with_paths(
+    connection: Connection, work: Sequence[Work], until: datetime | None
+) -> list[Work]:
+    days = [day_bounds(one.first_day, one.rules.zone) for one in work]
+    found = await rows(
+        connection,
+        PATHS,
+        [one.tenancy["id"] for one in work],
+        [one.tenancy["shop_id"] for one in work],
+        [start for start, _ in days],
+        [
+            until or min(end, one.tenancy["closed_at"] or end)
+            for one, (_, end) in zip(work, days, strict=True)
+        ],
+    )
+    points: dict[int, dict[int, tuple[Row, list[tuple[datetime, int]]]]] = {}
+    for one in found:
+        meters = points.setdefault(one["tenancy_id"], {})
+        path = meters.setdefault(one["id"], (one, []))[1]
+        if one["read_at"] is not None:
+            path.append((one["read_at"], one["register_wh"]))
+    return [
+        replace(
+            one,
+            paths=tuple(
+                path_from_rows(
+                    meter["id"],
+                    meter["code"],
+                    meter["transformer_ratio"],
+                    meter["rollover_wh"],
+                    path,
+                )
+                for _, (meter, path) in sorted(points.get(one.tenancy["id"], {}).items())
+            ),
+        )
+        for one in work
+    ]
+
+
+async def _with_blocks(connection: Connection, work: Sequence[Work]) -> list[Work]:
+    """The energy used since the month's and the year's begin, where a tariff has blocks."""
+    wanted = [one for one in work if any(version.block_period for version in one.versions)]
+    if not wanted:
+        return list(work)
+    used: list[dict[int, int]] = []
+    for start in (_month_start, _year_start):
+        found = await rows(
+            connection,
+            BLOCKS,
+            [one.tenancy["site_id"] for one in wanted],
+            [one.tenancy["id"] for one in wanted],
+            [start(one.first_day) for one in wanted],
+            [one.first_day for one in wanted],
+        )
+        used.append({one["tenancy_id"]: one["energy_wh"] for one in found})
+    month, year = used
+    return [
+        replace(one, used=Used(month.get(one.tenancy["id"], 0), year.get(one.tenancy["id"], 0)))
+        for one in work
+    ]
+
+
+def _month_start(day: date) -> date:
+    return day.replace(day=1)
+
+
+def _year_start(day: date) -> date:
+    return day.replace(month=1, day=1)
+
+
+def last_day(work: Work) -> date:
+    """The last day that a tenancy can have; one that goes on has none."""
+    closed_at = work.tenancy["closed_at"]
+    return date.max if closed_at is None else local_day(closed_at, work.rules.zone)
+
+
+def settle(work: Work, day: date, version: TariffVersion, block_start_wh: int) -> DaySettlement:
+    """One day of a tenancy, rated."""
+    return settle_day(
+        day,
+        work.rules.zone,
+        work.paths,
+        version,
+        work.rules.calendar,
+        block_start_wh=block_start_wh,
+        gap_s=work.rules.gap_s,
+        opened_at=work.tenancy["opened_at"],
+        closed_at=work.tenancy["closed_at"],
+    )
