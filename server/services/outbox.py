@@ -21,8 +21,13 @@ WHERE id IN (
     SELECT id FROM outbox_message
     WHERE (state = 'waiting' AND try_at <= $1)
        OR (state = 'sending' AND claimed_until < $1 AND NOT in_doubt)
-    ORDER BY try_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+    ORDER BY try_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING id, channel, address, template_id, fields_json, attempts
+"""
+# Lost a second time, nobody knows whether it arrived: it is not repeated once more.
+LOST_TWICE = """
+UPDATE outbox_message SET state = 'failed', error = 'in doubt twice'
+WHERE state = 'sending' AND claimed_until < $1 AND in_doubt
 """
 SENT = """
 UPDATE outbox_message SET state = 'sent', channel_id = $2, sent_at = $3, error = NULL
@@ -45,6 +50,7 @@ class Claimed:
 
 async def claim_messages(now: datetime, limit: int) -> Sequence[Claimed]:
     """Messages whose turn it is, each for a minute."""
+    await rows(pool(), LOST_TWICE, now)
     return [
         Claimed(
             one["id"],

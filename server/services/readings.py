@@ -7,7 +7,7 @@ is kept apart with its reason and charges nothing.
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from server.core.errors import InvalidInputError
 from server.core.settlement.interval import TrustedReading
@@ -348,6 +348,12 @@ async def ensure_months(parent: str, instants: Iterable[datetime]) -> None:
     for _, month in sorted(months - _months_made):
         await rows(pool(), "SELECT ensure_month_partition($1, $2)", parent, month)
     _months_made.update(months)
+
+
+async def make_months_ahead(now: datetime) -> None:
+    """Make this and the next two months' partitions, so that nobody waits for one at midnight."""
+    for parent in ("reading", "statement"):
+        await ensure_months(parent, [now + timedelta(days=days) for days in (0, 31, 62)])
 
 
 def forget_months() -> None:

@@ -14,6 +14,7 @@ from server.workers.loop import FAILURES
 log = structlog.get_logger(__name__)
 
 CLAIM_FOR = timedelta(minutes=10)
+EVERY_MINUTE = "* * * * *"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,53 @@ class TimedJob:
     work: Callable[[], Awaitable[object]]
 
 
+class Bell:
+    """Does jobs' slots, each once over all processes, and never one job twice at a time here."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._rung: dict[str, tuple[TimedJob, str]] = {}
+        self._busy: set[str] = set()
+
+    async def ring(self, job: TimedJob) -> None:
+        """Do the slot that is now."""
+        self._rung[job.name] = (job, slot_of(job, self._clock()))
+        await self._do(job)
+
+    async def catch_up(self) -> None:
+        """Do what was rung for and failed, here or where somebody died over it."""
+        for job, _ in list(self._rung.values()):
+            await self._do(job)
+
+    async def _do(self, job: TimedJob) -> None:
+        if job.name in self._busy:
+            return
+        self._busy.add(job.name)
+        slot = self._rung[job.name][1]
+        try:
+            if await claim_slot(job.name, slot, self._clock(), CLAIM_FOR):
+                await job.work()
+                await finish_slot(job.name, slot, self._clock())
+        except Exception:
+            FAILURES.labels(job.name).inc()
+            log.exception("a timed job failed; its slot is taken again", job=job.name)
+        finally:
+            self._busy.discard(job.name)
+
+
 async def ring(jobs: Sequence[TimedJob], clock: Callable[[], datetime]) -> None:
     """Ring for these jobs until cancelled."""
-    bells = []
-    for job in jobs:
-        await _do_slot(job, clock)
-        bells.append(aiocron.crontab(job.crontab, func=_do_slot, args=(job, clock)))
+    bell = Bell(clock)
+    crons = []
     try:
+        for job in jobs:
+            await bell.ring(job)
+            crons.append(aiocron.crontab(job.crontab, func=bell.ring, args=(job,)))
+        crons.append(aiocron.crontab(EVERY_MINUTE, func=bell.catch_up))
         await asyncio.Event().wait()
     finally:
-        for bell in bells:
-            bell.stop()
+        for cron in crons:
+            cron.stop()
 
 
 def slot_of(job: TimedJob, now: datetime) -> str:
@@ -44,15 +81,3 @@ def slot_of(job: TimedJob, now: datetime) -> str:
     seconds = int(job.every.total_seconds())
     start = int(now.timestamp()) // seconds * seconds
     return datetime.fromtimestamp(start, tz=now.tzinfo).isoformat()
-
-
-async def _do_slot(job: TimedJob, clock: Callable[[], datetime]) -> None:
-    now = clock()
-    slot = slot_of(job, now)
-    try:
-        if await claim_slot(job.name, slot, now, CLAIM_FOR):
-            await job.work()
-            await finish_slot(job.name, slot, clock())
-    except Exception:
-        FAILURES.labels(job.name).inc()
-        log.exception("a timed job failed; its slot is taken again", job=job.name)

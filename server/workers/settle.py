@@ -1,8 +1,13 @@
-"""Projecting open days after readings, deciding what time alone changes, closing days."""
+"""Projecting open days after readings, deciding what time alone changes, closing days.
 
+A tenancy that fails is put aside: the others of its batch are done without it.
+"""
+
+from collections.abc import Sequence
+
+from server.services import settlement, supply
 from server.services.announce import announce_tenancies
-from server.services.settlement import close_days, settle_due
-from server.services.supply import decide_due
+from server.workers.apart import BatchWork, do_batch
 from server.workers.context import WorkContext
 
 BATCH = 200
@@ -10,18 +15,63 @@ BATCH = 200
 
 async def settle_readings(context: WorkContext) -> int:
     """One batch of tenancies that have new readings."""
-    settled = await settle_due(context.clock(), limit=BATCH)
-    await announce_tenancies(context.wakeups, settled)
-    return len(settled)
+    now = context.clock()
+
+    async def alone(tenancy_id: int) -> Sequence[int]:
+        return await settlement.settle_due(now, only=tenancy_id)
+
+    return await _do(
+        context,
+        BatchWork(
+            name="settle",
+            together=lambda: settlement.settle_due(now, limit=BATCH),
+            waiting=lambda: settlement.waiting_to_settle(now, BATCH),
+            alone=alone,
+            put_aside=lambda tenancy_id: settlement.put_aside(tenancy_id, now),
+        ),
+    )
 
 
 async def decide_supplies(context: WorkContext) -> int:
     """One batch of tenancies whose quiet hours end, whose notices mature, and the like."""
-    decided = await decide_due(context.clock(), limit=BATCH)
-    await announce_tenancies(context.wakeups, decided)
-    return len(decided)
+    now = context.clock()
+
+    async def alone(tenancy_id: int) -> Sequence[int]:
+        await supply.decide_now([tenancy_id], now)
+        return [tenancy_id]
+
+    return await _do(
+        context,
+        BatchWork(
+            name="decide",
+            together=lambda: supply.decide_due(now, limit=BATCH),
+            waiting=lambda: supply.waiting_for_decision(now, BATCH),
+            alone=alone,
+            put_aside=lambda tenancy_id: supply.put_off(tenancy_id, now),
+        ),
+    )
 
 
 async def close_ready_days(context: WorkContext) -> int:
     """One day of every tenancy that is ready."""
-    return await close_days(context.clock(), limit=BATCH)
+    now = context.clock()
+
+    async def together() -> Sequence[int]:
+        return await settlement.close_next_days(await settlement.closable(now, BATCH), now)
+
+    return await _do(
+        context,
+        BatchWork(
+            name="close_days",
+            together=together,
+            waiting=lambda: settlement.closable(now, BATCH),
+            alone=lambda tenancy_id: settlement.close_next_days([tenancy_id], now),
+            put_aside=lambda tenancy_id: settlement.put_aside(tenancy_id, now),
+        ),
+    )
+
+
+async def _do(context: WorkContext, work: BatchWork) -> int:
+    done = await do_batch(work)
+    await announce_tenancies(context.wakeups, done)
+    return len(done)

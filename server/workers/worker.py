@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 
 from server.services.jobs import forget_old_slots
+from server.services.readings import make_months_ahead
 from server.services.wakeups import INBOX, OUTBOX, SETTLE
 from server.workers.bell import TimedJob, ring
 from server.workers.context import WorkContext
@@ -39,7 +40,11 @@ def _jobs(context: WorkContext) -> list[TimedJob]:
     async def forget() -> None:
         await forget_old_slots(context.clock())
 
+    async def make_months() -> None:
+        await make_months_ahead(context.clock())
+
     return [
+        TimedJob("months_ahead", "7 5 * * *", timedelta(days=1), make_months),
         TimedJob("close_days", "* * * * *", CLOSE_EVERY, close),
         TimedJob("forget_slots", "17 3 * * *", timedelta(days=1), forget),
     ]
