@@ -12,12 +12,14 @@ from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import payment_to_suspense, top_up_settled
 from server.models.database import Connection, Row, row, rows, to_json, transaction
 from server.services.journal import post
+from server.services.locks import lock_tenancies
 from server.services.supply import decide_within
 
 ORDER = """
-SELECT payment_order.id, payment_order.site_id, payment_order.merchant_id, top_up.tenancy_id
+SELECT payment_order.id, payment_order.site_id, payment_order.state, top_up.tenancy_id
 FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
 WHERE payment_order.platform = $1 AND payment_order.out_trade_no = $2
+  AND payment_order.merchant_id = $3
 """
 LOCK = """
 SELECT top_up.id, top_up.no, top_up.tenancy_id, top_up.wallet, top_up.amount_fen,
@@ -37,6 +39,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 PAID = """
 UPDATE top_up SET status = 'paid', paid_at = $2, credited_at = $3 WHERE id = $1
 """
+ORDER_CLOSED = "UPDATE payment_order SET state = 'closed', query_at = NULL WHERE id = $1"
+TOP_UP_CLOSED = "UPDATE top_up SET status = 'closed' WHERE id = $1 AND status = 'pending'"
+GIVEN_BACK = "refunded_before_credit"
 ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
 CASE = """
 INSERT INTO payment_case (site_id, kind, subject, facts, opened_at)
@@ -65,36 +70,72 @@ class Credited:
 
 
 async def credit(site_id: int, platform: Platform, trade: Trade, now: datetime) -> Credited:
-    """Credit a trade once, or put its money in suspense with a case that names why."""
+    """Credit a trade once, or put its money in suspense with a case that names why.
+
+    An order is paid wherever its notice came in: several sites may share a merchant. `site_id` is
+    whose the money is where nobody knows the order.
+    """
+    async with transaction() as connection:
+        return await credit_within(connection, site_id, platform, trade, now)
+
+
+async def credit_within(
+    connection: Connection, site_id: int, platform: Platform, trade: Trade, now: datetime
+) -> Credited:
+    """As `credit`, inside the caller's transaction."""
+    if trade.status is TradeStatus.REFUNDED:
+        return await _given_back(connection, site_id, platform, trade, now)
     if trade.status is not TradeStatus.PAID or not trade.transaction_id or not trade.paid_fen:
         return Credited(Outcome.NOT_PAID)
-    async with transaction() as connection:
-        order = await row(connection, ORDER, platform.value, trade.out_trade_no)
-        if order is not None:  # the tenancy's lock comes before the top-up's (docs/locks.md)
-            await rows(
-                connection,
-                "SELECT id FROM tenancy WHERE id = $1 FOR NO KEY UPDATE",
-                order["tenancy_id"],
-            )
-        top_up = await row(connection, LOCK, order["id"]) if order else None
-        seen = await row(connection, SEEN, platform.value, trade.merchant_id, trade.transaction_id)
-        outcome = _judge(site_id, trade, order, top_up, repeated=seen is not None)
-        if outcome is Outcome.REPEATED:
-            return Credited(outcome, top_up["tenancy_id"] if top_up else None)
-        if outcome is Outcome.CREDITED and top_up is not None and order is not None:
-            await _credit_wallet(connection, site_id, platform, trade, order, top_up, now)
-            await decide_within(connection, [top_up["tenancy_id"]], now)
-            return Credited(outcome, top_up["tenancy_id"])
-        await _suspend(connection, site_id, platform, trade, order, outcome, now)
-        return Credited(outcome, top_up["tenancy_id"] if top_up else None)
+    order, top_up = await _lock_order(connection, platform, trade)
+    seen = await row(connection, SEEN, platform.value, trade.merchant_id, trade.transaction_id)
+    outcome = _judge(trade, top_up, repeated=seen is not None)
+    tenancy_id = top_up["tenancy_id"] if top_up else None
+    if outcome is Outcome.REPEATED:
+        if order is not None and order["state"] == "waiting":  # it was suspended before
+            await rows(connection, ORDER_PAID, order["id"])
+    elif outcome is Outcome.CREDITED and top_up is not None and order is not None:
+        await _credit_wallet(connection, order["site_id"], platform, trade, order, top_up, now)
+        await decide_within(connection, [top_up["tenancy_id"]], now)
+    elif not await _suspend(connection, site_id, platform, trade, order, outcome, now):
+        outcome = Outcome.REPEATED
+    return Credited(outcome, tenancy_id)
 
 
-def _judge(
-    site_id: int, trade: Trade, order: Row | None, top_up: Row | None, *, repeated: bool
-) -> Outcome:
+async def _lock_order(
+    connection: Connection, platform: Platform, trade: Trade
+) -> tuple[Row | None, Row | None]:
+    """The order and its top-up, locked after the tenancy (docs/locks.md)."""
+    found = await row(connection, ORDER, platform.value, trade.out_trade_no, trade.merchant_id)
+    if found is None:
+        return None, None
+    await lock_tenancies(connection, [found["tenancy_id"]])
+    top_up = await row(connection, LOCK, found["id"])
+    return await row(
+        connection, ORDER, platform.value, trade.out_trade_no, trade.merchant_id
+    ), top_up
+
+
+async def _given_back(
+    connection: Connection, site_id: int, platform: Platform, trade: Trade, now: datetime
+) -> Credited:
+    """Paid and given back at the platform before it was credited: a case, and no money."""
+    order, top_up = await _lock_order(connection, platform, trade)
+    if order is None or top_up is None or top_up["credited_at"] is not None:
+        return Credited(Outcome.NOT_PAID)
+    if order["state"] == "waiting":
+        await rows(connection, ORDER_CLOSED, order["id"])
+        await rows(connection, TOP_UP_CLOSED, top_up["id"])
+        subject = f"{platform.value}:{trade.out_trade_no}"
+        facts = _case_facts(platform, trade)
+        await open_case(connection, site_id, GIVEN_BACK, subject, facts, now)
+    return Credited(Outcome.NOT_PAID, top_up["tenancy_id"])
+
+
+def _judge(trade: Trade, top_up: Row | None, *, repeated: bool) -> Outcome:
     if repeated:
         return Outcome.REPEATED
-    if order is None or top_up is None or order["site_id"] != site_id:
+    if top_up is None:
         return Outcome.UNKNOWN_ORDER
     if trade.paid_fen != top_up["amount_fen"]:
         return Outcome.OTHER_AMOUNT
@@ -135,8 +176,13 @@ async def _suspend(
     order: Row | None,
     outcome: Outcome,
     now: datetime,
-) -> None:
-    """Money that came and belongs to nobody yet: in suspense, with a case for a manager."""
+) -> bool:
+    """Money that came and belongs to nobody yet: in suspense, with a case for a manager.
+
+    False where another did that at this very moment: without an order there is nothing to lock.
+    """
+    if order is not None:
+        site_id = order["site_id"]
     posted = await post(
         connection,
         site_id,
@@ -144,18 +190,25 @@ async def _suspend(
         key=_key(platform, trade),
         booked_at=trade.paid_at or now,
     )
-    order_id = order["id"] if order is not None and order["site_id"] == site_id else None
+    if posted.repeated:
+        return False
+    order_id = order["id"] if order is not None else None
     await _record(connection, platform, trade, order_id, posted.transaction_id, now)
     if order_id is not None:
         await rows(connection, ORDER_PAID, order_id)
-    facts: dict[str, object] = {
+    subject = f"{platform.value}:{trade.transaction_id}"
+    facts = _case_facts(platform, trade)
+    await open_case(connection, site_id, outcome.value, subject, facts, now)
+    return True
+
+
+def _case_facts(platform: Platform, trade: Trade) -> dict[str, object]:
+    return {
         "platform": platform.value,
         "out_trade_no": trade.out_trade_no,
         "transaction_id": trade.transaction_id,
         "paid_fen": trade.paid_fen,
     }
-    subject = f"{platform.value}:{trade.transaction_id}"
-    await open_case(connection, site_id, outcome.value, subject, facts, now)
 
 
 async def open_case(

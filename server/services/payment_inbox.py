@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from payments.contract import Notice, PaymentPlatform, Platform, Trade, TradeStatus
 from server.models.database import Row, from_json, row, rows, to_json, transaction
-from server.services.crediting import Credited, Outcome, credit, open_case
+from server.services.crediting import Credited, Outcome, credit_within, open_case
 
 KEEP = """
 INSERT INTO payment_notice (site_id, platform, merchant_id, digest, out_trade_no, trade, content,
@@ -19,16 +19,16 @@ SELECT id FROM payment_notice WHERE platform = $1 AND merchant_id = $2 AND diges
 """
 CLAIM = """
 UPDATE payment_notice SET attempts = attempts + 1,
-    try_at = $1::timestamptz + least(power(2, attempts), 3600) * interval '1 second'
+    try_at = $1::timestamptz + power(2, least(attempts, 12)) * interval '1 second'
 WHERE id IN (SELECT id FROM payment_notice WHERE settled_at IS NULL AND try_at <= $1
              ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
-OPEN = "SELECT * FROM payment_notice WHERE id = $1 AND settled_at IS NULL"
+OPEN = "SELECT * FROM payment_notice WHERE id = $1 AND settled_at IS NULL FOR UPDATE"
 SETTLED = "UPDATE payment_notice SET settled_at = $2, outcome = $3 WHERE id = $1"
 ORDERED = """
 SELECT top_up.amount_fen FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
-WHERE payment_order.site_id = $1 AND payment_order.platform = $2
+WHERE payment_order.platform = $1 AND payment_order.merchant_id = $2
   AND payment_order.out_trade_no = $3
 """
 
@@ -47,9 +47,8 @@ async def keep(
     async with transaction() as connection:
         contradiction = _contradiction(platform, notice)
         if contradiction is None and notice.trade.status is TradeStatus.PAID:
-            ordered = await row(
-                connection, ORDERED, site_id, platform.platform.value, notice.trade.out_trade_no
-            )
+            names = (platform.platform.value, notice.merchant_id, notice.trade.out_trade_no)
+            ordered = await row(connection, ORDERED, *names)
             if ordered is not None and ordered["amount_fen"] != notice.trade.paid_fen:
                 contradiction = "other_amount"
         if contradiction is not None:
@@ -92,12 +91,12 @@ async def settle(notice_id: int, now: datetime) -> Credited | None:
     """Credit what a kept notice says; None where that is done already."""
     async with transaction() as connection:
         notice = await row(connection, OPEN, notice_id)
-    if notice is None:
-        return None
-    credited = await credit(notice["site_id"], Platform(notice["platform"]), _trade(notice), now)
-    async with transaction() as connection:
+        if notice is None:
+            return None
+        platform = Platform(notice["platform"])
+        credited = await credit_within(connection, notice["site_id"], platform, _trade(notice), now)
         await rows(connection, SETTLED, notice_id, now, credited.outcome.value)
-    return credited
+        return credited
 
 
 def is_credit(credited: Credited | None) -> bool:

@@ -77,11 +77,14 @@ WHERE top_up.no = $1 ORDER BY payment_order.id DESC LIMIT 1
 """
 DUE_QUERIES = """
 UPDATE payment_order SET queries = queries + 1, query_at = $1::timestamptz + interval '1 minute'
-WHERE id IN (SELECT id FROM payment_order WHERE query_at <= $1 ORDER BY query_at
+WHERE id IN (SELECT id FROM payment_order WHERE query_at <= $1 ORDER BY query_at, id
              LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id, site_id, platform, out_trade_no, queries, created_at
 """
 QUERY_AGAIN = "UPDATE payment_order SET query_at = $2 WHERE id = $1 AND state = 'waiting'"
+LOCK_TOP_UP = """
+SELECT id FROM top_up WHERE id = (SELECT top_up_id FROM payment_order WHERE id = $1) FOR UPDATE
+"""
 CLOSE_ORDER = """
 UPDATE payment_order SET state = 'closed', query_at = NULL WHERE id = $1 AND state = 'waiting'
 """
@@ -343,8 +346,17 @@ async def take_due_queries(now: datetime, limit: int) -> Sequence[DueQuery]:
     ]
 
 
-async def ask_platform(due: DueQuery, platform: PaymentPlatform, now: datetime) -> Trade | None:
-    """Ask what became of an order; a trade to be credited, or None: ask later, or it is over."""
+async def ask_platform(
+    due: DueQuery, platform: PaymentPlatform | None, now: datetime
+) -> Trade | None:
+    """Ask what became of an order; a trade to be credited, or None: ask later, or it is over.
+
+    Without a platform (its merchant is gone) or an answer it is asked for ever more rarely, and
+    over when it long should have been: money that comes after that is credited all the same.
+    """
+    if platform is None:
+        await _ask_later(due, now)
+        return None
     expired = now >= due.created_at + ORDER_LIFE
     try:
         trade = await platform.query(due.out_trade_no, now)
@@ -353,17 +365,22 @@ async def ask_platform(due: DueQuery, platform: PaymentPlatform, now: datetime) 
             trade = await platform.query(due.out_trade_no, now)  # a payment can race the close
     except PaymentError as error:
         log.info("order query failed", out_trade_no=due.out_trade_no, code=error.code)
-        await rows(pool(), QUERY_AGAIN, due.order_id, now + _pause(due))
+        await _ask_later(due, now)
         return None
     if trade.status in (TradeStatus.PAID, TradeStatus.REFUNDED):
-        await rows(pool(), QUERY_AGAIN, due.order_id, now + timedelta(minutes=1))
-        return trade
-    over = trade.status is TradeStatus.CLOSED or (expired and trade.status is TradeStatus.UNKNOWN)
-    if over or now > due.created_at + ORDER_LIFE + timedelta(days=QUERY_DAYS):
+        return trade  # should crediting fail, the claim's minute runs out
+    if trade.status is TradeStatus.CLOSED or (expired and trade.status is TradeStatus.UNKNOWN):
+        await _close_order(due.order_id)
+    else:
+        await _ask_later(due, now)
+    return None
+
+
+async def _ask_later(due: DueQuery, now: datetime) -> None:
+    if now > due.created_at + ORDER_LIFE + timedelta(days=QUERY_DAYS):
         await _close_order(due.order_id)
     else:
         await rows(pool(), QUERY_AGAIN, due.order_id, now + _pause(due))
-    return None
 
 
 def _pause(due: DueQuery) -> timedelta:
@@ -374,5 +391,6 @@ def _pause(due: DueQuery) -> timedelta:
 
 async def _close_order(order_id: int) -> None:
     async with transaction() as connection:
+        await rows(connection, LOCK_TOP_UP, order_id)  # before the order, as crediting does
         await rows(connection, CLOSE_ORDER, order_id)
         await rows(connection, CLOSE_TOP_UP, order_id)
