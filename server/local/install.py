@@ -28,6 +28,10 @@ TOOLS = ENVIRONMENT / "installer"  # uv lives apart: it may not remove itself
 UV = TOOLS / "bin" / "uv"
 STAMP = ENVIRONMENT / "installed.json"
 NEEDED_BYTES = {"run": 500_000_000, "development": 800_000_000}
+USED = {
+    "run": ("server.app",),
+    "development": ("server.app", "pytest", "hypothesis", "playwright.async_api"),
+}
 TELL_EVERY_S = 5
 TAIL_LINES = 60
 CERTIFICATE_FILES = (  # Debian, Fedora, Alpine and macOS, openSUSE
@@ -247,6 +251,10 @@ def install(wanted: str) -> None:
     run(f"installing {count} packages ({lock})", sync, env)
     project: Command = [UV, "pip", "install", "--python", PYTHON, "--no-deps", "--editable", "."]
     run("installing MallWatt itself", [*project, "--no-build-isolation"], env)
+    # Some machines forbid Python to keep what it compiled: every process would then start 2 s later
+    keeping = {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    used: Command = [PYTHON, "-c", f"import {', '.join(USED[wanted])}"]
+    run("compiling what is used", used, keeping)
     STAMP.write_text(json.dumps({"set": wanted, "digest": digest(wanted)}), encoding="utf-8")
 
 
