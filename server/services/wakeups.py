@@ -15,6 +15,7 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 1.0
 RETRY_S = 5.0
+CANCEL_AGAIN_S = 0.1
 PREFIX = "mallwatt:"
 
 INBOX = "inbox"
@@ -67,9 +68,16 @@ class Wakeups:
         try:
             yield listener
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await _end(task)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    """Cancel until it has heard: redis' client loses a cancellation now and then."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a listener had failed", exc_info=error)
 
 
 class Listener:

@@ -46,6 +46,7 @@ async def test_polls_become_trusted_readings_with_points_and_identity(mall: Mall
     assert (first["register_wh"], first["verdict"], first["epoch"]) == (50_000, "trusted", 1)
     points = from_json((await mall.status("M-1"))["points"])
     assert points["energy_total"] == {"value": "50.00", "unit": "kWh"}
+    await until(lambda: mall.is_named("M-2"))
     assert (await one("SELECT identity FROM meter WHERE code = 'M-2'"))["identity"] == "2"
 
 

@@ -30,6 +30,7 @@ from server.services.wakeups import Wakeups
 from server.workers.collector.gateway import CONTROLS_AT_ONCE, OwnedGateway, OwnedMeter
 from server.workers.collector.keeping import Keeper, new_reading
 from server.workers.collector.metrics import CONTROLS
+from server.workers.collector.running import undisturbed
 
 log = structlog.get_logger(__name__)
 
@@ -189,8 +190,8 @@ class Driver:
         meter.kept += 1
         reading = new_reading(gateway, meter, sample, now)
         async with self._keeper.turns:
-            allowed = await controls.authorise(
-                meter.meter_id, wanted, reading, sample.control_state, now
+            allowed = await undisturbed(
+                controls.authorise(meter.meter_id, wanted, reading, sample.control_state, now)
             )
         return allowed and gateway.still_mine()
 
@@ -204,8 +205,10 @@ class Driver:
     ) -> bool:
         """Report to the tables; False: the lease is lost, and the report with it."""
         async with self._keeper.turns:
-            recorded = await controls.record(
-                meter.meter_id, gateway.epoch, self._clock(), written=written, found=found
+            recorded = await undisturbed(
+                controls.record(
+                    meter.meter_id, gateway.epoch, self._clock(), written=written, found=found
+                )
             )
         if recorded is None:
             log.warning("a relay's report came too late", meter=meter.row.code)

@@ -18,6 +18,7 @@ from server.services.readings import KeepReport, NewFinding, NewReading, keep, r
 from server.services.wakeups import SETTLE, Wakeups
 from server.workers.collector.gateway import OwnedGateway, OwnedMeter
 from server.workers.collector.metrics import DEVICE_FAILURES, DROPPED, READINGS
+from server.workers.collector.running import undisturbed
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +106,9 @@ class Keeper:
 
     async def flush(self) -> None:
         """Write everything that waits."""
+        await undisturbed(self._flush())
+
+    async def _flush(self) -> None:
         await self._keep_readings()
         await self._name_meters()
         await self._report_states()

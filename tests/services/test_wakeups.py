@@ -1,0 +1,38 @@
+"""Wake-ups over a real Redis: heard, lost without harm, and over when they should be."""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from server.services.wakeups import Wakeups, gateway_topic
+
+
+async def test_a_pattern_hears_every_gateway(redis_url: str) -> None:
+    redis = Redis.from_url(redis_url)
+    wakeups = Wakeups(redis)
+    async with wakeups.listen([gateway_topic("*")]) as listener:
+        async with asyncio.timeout(3):
+            heard: set[str] = set()
+            while not heard:
+                await wakeups.tell(gateway_topic(7))
+                heard = await listener.wait(0.05)
+        assert heard == {"gateway:7"}
+        assert await listener.wait(0.05) <= heard
+    await redis.aclose()
+
+
+async def test_listening_ends_at_once_however_often(redis_url: str) -> None:
+    redis = Redis.from_url(redis_url)
+    wakeups = Wakeups(redis)
+    async with asyncio.timeout(10):
+        for turn in range(150):
+            async with wakeups.listen(["gateway:*"]) as listener:
+                await listener.wait(turn % 10 / 1_000)
+    await redis.aclose()
+
+
+async def test_without_redis_nothing_is_heard_and_nothing_breaks() -> None:
+    wakeups = Wakeups(None)
+    async with wakeups.listen(["inbox"]) as listener:
+        await wakeups.tell("inbox")
+        assert await listener.wait(0.01) == set()
