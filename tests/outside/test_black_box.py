@@ -4,23 +4,17 @@ The roles run as `mallwatt run` starts them; the meters are another maker's.
 """
 
 import asyncio
-import os
-import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
-import psutil
-import pytest
 import pytest_asyncio
 
 from server.local.ports import free_port
 from tests.outside.other_meters import OtherMeter, OtherMeterBank
+from tests.outside.product import API, Product, answers, bind, log_in, running, stop, until
 
 SITE = """
 [site]
@@ -73,48 +67,6 @@ supply_policy = "immediate"
 binding_code = "482913"
 opening_balance_fen = 100
 """
-API = "/api/miniprogram/v1"
-
-
-class Product:
-    """A running `mallwatt run --no-demo`, and the commands beside it."""
-
-    def __init__(self, env: dict[str, str], folder: Path, url: str) -> None:
-        self.env = env
-        self.folder = folder
-        self.url = url
-
-    async def command(self, *words: str, stdin: bytes = b"") -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "server.cli", *words),
-            env=self.env,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate(stdin)
-        return process.returncode or 0, out.decode(), err.decode()
-
-
-async def until(what: Callable[[], Any], within_s: float, why: str) -> float:
-    """Wait for something to be true; how long it took."""
-    start = time.monotonic()
-    while time.monotonic() - start < within_s:
-        found = what()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return time.monotonic() - start
-        await asyncio.sleep(0.02)
-    pytest.fail(f"{why}: not within {within_s} s")
-
-
-async def answers(url: str) -> bool:
-    async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
-        try:
-            return (await client.get(url)).status_code in (200, 204)
-        except httpx.HTTPError:
-            return False
 
 
 @pytest_asyncio.fixture
@@ -127,40 +79,18 @@ async def meters() -> AsyncIterator[OtherMeterBank]:
 async def product(
     database_url: str, redis_url: str, tmp_path: Path, meters: OtherMeterBank
 ) -> AsyncIterator[Product]:
-    sandbox, port = free_port(), free_port()
-    env = os.environ | {
-        "MALLWATT_DATABASE_URL": database_url,
-        "MALLWATT_REDIS_URL": redis_url,
-        "MALLWATT_DATA_DIR": str(tmp_path / "data"),
-        "MALLWATT_HTTP": f"127.0.0.1:{port}",
-        "MALLWATT_WEIXIN_API_URL": f"http://127.0.0.1:{sandbox}",
-        "MALLWATT_WECHAT_PAY_URL": f"http://127.0.0.1:{sandbox}",
-        "MALLWATT_ALIPAY_GATEWAY_URL": f"http://127.0.0.1:{sandbox}/gateway.do",
-        "PYTHONPATH": str(Path.cwd()),
-    }
     (tmp_path / "site.toml").write_text(SITE.format(port=meters.port), encoding="utf-8")
-    listen = f"127.0.0.1:{sandbox}"
-    processes = [
-        await asyncio.create_subprocess_exec(sys.executable, "-m", "server.cli", *words, env=env)
-        for words in (
-            ("sandbox", "--listen", listen, "--data", str(tmp_path), "--keys", f"{tmp_path}/keys"),
-            ("run", "--no-demo"),
-        )
-    ]
-    url = f"http://127.0.0.1:{port}"
+    listen = f"127.0.0.1:{free_port()}"
+    sandbox = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server.cli", "sandbox", "--listen", listen),
+        *("--data", str(tmp_path), "--keys", f"{tmp_path}/keys"),
+    )
     try:
         await until(lambda: answers(f"http://{listen}/health"), 20, "the sandbox answers")
-        await until(lambda: answers(f"{url}/health/ready"), 40, "the product answers")
-        yield Product(env, tmp_path, url)
+        async with running(database_url, redis_url, tmp_path, f"http://{listen}") as product:
+            yield product
     finally:
-        children = psutil.Process(processes[1].pid).children(recursive=True)
-        for process in processes:
-            with suppress(ProcessLookupError):  # it died: its code says so below
-                process.send_signal(signal.SIGINT)
-        codes = [await process.wait() for process in processes]
-        _, alive = psutil.wait_procs(children, timeout=1)
-        assert alive == []
-        assert codes == [0, 0]
+        await stop(sandbox)
 
 
 async def test_import_bind_run_empty_pay_and_have_power_again(
@@ -169,14 +99,9 @@ async def test_import_bind_run_empty_pay_and_have_power_again(
     code, out, err = await product.command("import", str(product.folder / "site.toml"))
     assert code == 0, err
     assert out.startswith("created ")
-    code, _, err = await product.command(
-        "manager", "add", "boss", "--role", "owner", stdin=b"a long password\n"
-    )
-    assert code == 0, err
     meter = meters.units[1]
     async with httpx.AsyncClient(base_url=product.url, trust_env=False, timeout=10) as http:
-        shop_token = await _shop_token(http)
-        tenant = await _bound_tenant(http, shop_token)
+        tenant = await bind(http, await log_in(http, product), "A1", "demo-alice")
         await until(lambda: _has_reading(http, tenant), 10, "a first reading")
 
         meter.energy += 101  # 1.01 kWh for the 1.00 yuan that was there
@@ -191,30 +116,6 @@ async def test_import_bind_run_empty_pay_and_have_power_again(
             meter.energy += 300
             await until(lambda: not meter.coil, 30, "the shop is disconnected again")
     await _check_commands(product, meter)
-
-
-async def _shop_token(http: httpx.AsyncClient) -> str:
-    session = await http.post(
-        "/api/admin/v1/sessions", json={"name": "boss", "password": "a long password"}
-    )
-    assert session.status_code == 201, session.text
-    bearer = {"Authorization": f"Bearer {session.json()['token']}"}
-    shop = await http.get("/api/admin/v1/shops/A1", headers=bearer)
-    assert shop.status_code == 200, shop.text
-    return str(shop.json()["shop_token"])
-
-
-async def _bound_tenant(http: httpx.AsyncClient, shop_token: str) -> dict[str, str]:
-    session = await http.post(f"{API}/sessions", json={"code": "demo-alice"})
-    assert session.status_code == 201, session.text
-    bearer = {"Authorization": f"Bearer {session.json()['token']}"}
-    bound = await http.post(
-        f"{API}/bindings",
-        headers=bearer,
-        json={"shop_token": shop_token, "binding_code": "482913"},
-    )
-    assert bound.status_code == 201, bound.text
-    return bearer
 
 
 async def _has_reading(http: httpx.AsyncClient, tenant: dict[str, str]) -> bool:
