@@ -71,6 +71,10 @@ ROUTES = (
     _route("GET", "/shops", shops.list_shops, query=(_CURSOR,)),
     _route("GET", "/shops/{id}", shops.get_shop),
     _route("DELETE", "/shops/{id}/binding", entry.unbind_shop, 204),
+    _route(
+        *("POST", "/shops/{id}/reconnect-confirmations", shops.confirm_reconnection, 201),
+        problems=(409,),
+    ),
     _route("GET", "/shops/{id}/usage", shops.get_usage, query=(_FROM, _TO, _STEP)),
     _route("GET", "/shops/{id}/statements", shops.list_statements, query=(_MONTH,)),
     _route("GET", "/shops/{id}/statements/{day}", shops.get_statement),

@@ -9,8 +9,9 @@ from miniprogram_api.access import tenancy_of
 from miniprogram_api.call import Call
 from server.core.errors import InvalidInputError, NotFoundError
 from server.http.bodies import date_argument, text_argument
-from server.services import statements, tenancies
+from server.services import confirmations, statements, tenancies
 from server.services import usage as usage_of
+from server.services.announce import announce_tenancies
 from server.services.transactions import read_cursor, write_cursor
 from server.services.usage import Step
 
@@ -32,6 +33,14 @@ async def list_shops(call: Call) -> answers.Shops:
 async def get_shop(call: Call) -> answers.Shop:
     """What is left now, for how many days, the price now, the supply."""
     tenancy = await tenancy_of(call.user, call.path("id"))
+    return answers.shop(await tenancies.overview(tenancy.id, call.now))
+
+
+async def confirm_reconnection(call: Call) -> answers.Shop:
+    """Say that reconnecting is safe, where the shop's policy asks for it."""
+    tenancy = await tenancy_of(call.user, call.path("id"))
+    await confirmations.confirm_reconnection(tenancy.id, call.now)
+    await announce_tenancies(call.context.wakeups, [tenancy.id])
     return answers.shop(await tenancies.overview(tenancy.id, call.now))
 
 

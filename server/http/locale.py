@@ -19,6 +19,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "invalid_body": ("请求内容格式有误", "The request body is not valid"),
     "body_too_large": ("请求内容过大", "The request is too large"),
     "bad_request": ("请求有误", "Bad request"),
+    "request_timeout": ("请求超时", "The request took too long"),
     "method_not_allowed": ("不支持的请求方法", "Method not allowed"),
     "not_found": ("未找到", "Not found"),
     "unauthenticated": ("请先登录", "Please log in"),
@@ -28,6 +29,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "too_many_requests": ("操作过于频繁，请稍后再试", "Too many tries; wait a little"),
     "wrong_binding_code": ("绑定码不正确", "The binding code is wrong"),
     "already_bound": ("已绑定", "Already bound"),
+    "nothing_to_confirm": ("无需确认复电", "The supply does not wait for your word"),
     "hoarding_limit": ("超过钱包余额上限", "This would exceed what the wallet may hold"),
     "method_unavailable": ("该支付方式不可用", "This payment method is not available"),
     "idempotency_mismatch": (
@@ -58,8 +60,8 @@ def locale_of(request: Request) -> Locale:
     return Locale.ZH
 
 
-def problem_text(code: str, detail: str, locale: Locale, *, public: bool) -> str:
-    """The words for a code, with the error's own detail where the public may read it."""
+def problem_text(code: str, detail: str, locale: Locale) -> str:
+    """The words for a code, with the error's own detail where there is one for the public."""
     pair = PROBLEMS.get(code)
     words = pair[0 if locale is Locale.ZH else 1] if pair else code
-    return f"{words}: {detail}" if public and detail and detail != code else words
+    return f"{words}: {detail}" if detail and detail != code else words

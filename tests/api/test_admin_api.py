@@ -13,17 +13,18 @@ from server.models import database
 from server.services import admin_views, managers, tenancies
 from server.services.manager_acts import Role
 from server.services.managers import GUESSES_PER_NAME, SESSION_LIFE
-from tests.pages.mall import PASSWORD, SHOPS, Mall, import_mall, serve_mall
+from tests.pages.mall import (
+    PASSWORD,
+    SHOPS,
+    Mall,
+    database_template,
+    import_mall,
+    mall,
+    mall_port,
+)
 
+__all__ = ["database_template", "mall", "mall_port"]  # fixtures
 API = "/api/admin/v1"
-
-
-@pytest_asyncio.fixture
-async def mall(database: None, tmp_path: Path) -> AsyncIterator[Mall]:
-    """A mall of the test's own."""
-    assert database is None
-    async with serve_mall(tmp_path) as served:
-        yield served
 
 
 @pytest_asyncio.fixture
@@ -34,7 +35,7 @@ async def client(mall: Mall) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def _bearer(mall: Mall, name: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {await mall.log_in(name)}"}
+    return {"Authorization": f"Bearer {await mall.session_of(name)}"}
 
 
 async def test_a_session_from_login_to_logout(client: httpx.AsyncClient) -> None:

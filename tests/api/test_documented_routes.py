@@ -1,7 +1,6 @@
 """The document of the whole web role: every API route is in it, and answers as it says."""
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,15 +10,10 @@ from sanic import Sanic
 from miniprogram_api.openapi import describe
 from server.app import create_web_app
 from tests.fakes.town import AgreesWithDocument
-from tests.pages.mall import Mall, serve_mall
+from tests.pages.mall import Mall, database_template, mall, mall_port
 
+__all__ = ["database_template", "mall", "mall_port"]  # fixtures
 API = "/api/admin/v1"
-
-
-@pytest_asyncio.fixture
-async def mall(database: None, tmp_path: Path) -> AsyncIterator[Mall]:
-    async with serve_mall(tmp_path) as served:
-        yield served
 
 
 @pytest_asyncio.fixture
@@ -34,7 +28,7 @@ async def app(mall: Mall) -> AsyncIterator[Sanic[Any, Any]]:
 async def client(mall: Mall, app: Sanic[Any, Any]) -> AsyncIterator[httpx.AsyncClient]:
     """The owner, whose every answer is held against the document."""
     check: Callable[..., Any] = AgreesWithDocument(describe(app, "test"))
-    bearer = {"Authorization": f"Bearer {await mall.log_in('owner')}"}
+    bearer = {"Authorization": f"Bearer {await mall.session_of('owner')}"}
     async with httpx.AsyncClient(
         base_url=mall.url, headers=bearer, event_hooks={"response": [check]}
     ) as opened:

@@ -17,6 +17,7 @@ CONTRACT = {
     ("post", "/bindings"),
     ("get", "/shops"),
     ("get", "/shops/{id}"),
+    ("post", "/shops/{id}/reconnect-confirmations"),
     ("delete", "/shops/{id}/binding"),
     ("get", "/shops/{id}/usage"),
     ("get", "/shops/{id}/statements"),

@@ -80,6 +80,10 @@ REFUSALS = [
     Refusal("a foreign cursor", "GET", "/shops?cursor=abc", 422, "invalid_input"),
     Refusal("a cursor of all bits", "GET", f"/shops?cursor={'_' * 90}", 422, "invalid_input"),
     Refusal("two cursors", "GET", "/shops?cursor=a&cursor=b", 422, "invalid_input"),
+    Refusal(
+        *("nothing to confirm", "POST", "/shops/{id}/reconnect-confirmations"),
+        *(409, "nothing_to_confirm"),
+    ),
     Refusal("no month", "GET", "/shops/{id}/statements", 422, "invalid_input"),
     Refusal("the 13th month", "GET", "/shops/{id}/statements?month=2026-13", 422, "invalid_input"),
     Refusal("the year 0", "GET", "/shops/{id}/statements?month=0000-01", 422, "invalid_input"),
@@ -205,6 +209,7 @@ CALLS = [
     ("GET", "/shops/{id}/transactions", {}),
     ("POST", "/shops/{id}/top-ups", {"json": ORDER, "headers": KEY}),
     ("POST", "/shops/{id}/top-ups", {"content": b"{"}),
+    ("POST", "/shops/{id}/reconnect-confirmations", {}),
     ("DELETE", "/shops/{id}/binding", {}),
     ("GET", "/top-ups/{no}", {}),
 ]

@@ -7,10 +7,11 @@ import pytest
 
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, rows
+from server.services.confirmations import NothingToConfirmError, confirm_reconnection
 from server.services.controls import authorise
 from server.services.readings import NewReading
 from server.services.supply import hold_shop, release_shop
-from tests.scenarios.world import World, local
+from tests.scenarios.world import CUTS_AT_ONCE, World, local
 
 
 async def test_an_empty_shop_is_not_cut_in_quiet_hours_but_at_nine(
@@ -109,6 +110,23 @@ async def test_paying_does_not_end_a_managers_disconnection(world: World, tmp_pa
         {"actor": "wang", "act": "disconnect", "subject": "shop:A1", "reason": "works"},
         {"actor": "wang", "act": "reconnect", "subject": "shop:A1", "reason": "done"},
     ]
+
+
+async def test_power_returns_only_after_the_tenant_says_that_it_is_safe(
+    world: World, tmp_path: Path
+) -> None:
+    policy = f'{CUTS_AT_ONCE}\nreconnect = "confirm"'
+    await world.open(tmp_path, balance_fen=1_000, policy=policy)
+    with pytest.raises(NothingToConfirmError):
+        await confirm_reconnection(world.tenancy_id, world.now)
+    await world.use(energy_wh=20_000, over=timedelta(hours=2))
+    await world.pay(10_000)
+    await world.wait(timedelta(minutes=30))
+    assert world.meter.is_disconnected()
+    assert await world.reasons() == ["paid_up", "awaiting_confirmation"]
+    await confirm_reconnection(world.tenancy_id, world.now)
+    await world.drive()
+    assert world.meter.is_connected()
 
 
 async def test_a_relay_that_somebody_else_opened_is_not_closed(
