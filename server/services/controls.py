@@ -135,9 +135,10 @@ async def authorise(
         control = await _control(connection, meter_id)
         if control is None:
             return False
-        control = step(control, read_back(found), now)
+        before, control = control, step(control, read_back(found), now)
         if not _is_wished(control, wanted, now):
-            await save_control(connection, meter_id, control, now)
+            seen_at = None if control.confirmed is before.confirmed else now
+            await save_control(connection, meter_id, control, now, confirmed_at=seen_at)
             return False
         if wanted is ControlState.DISCONNECTED and not control.hold:
             cut = await _check_cut(connection, tenancy_id, now)
