@@ -59,7 +59,7 @@ async def kept_notices() -> int:
 async def credited_fen(door: Door) -> int:
     """What the wallet holds once the notice is settled: that is done after the answer."""
     async with asyncio.timeout(5):
-        while await rows(pool(), "SELECT 1 AS open FROM payment_notice WHERE settled_at IS NULL"):
+        while await rows(pool(), "SELECT 1 AS open FROM payment_notice WHERE settled_at IS NULL"):  # noqa: ASYNC110  only the table tells
             await asyncio.sleep(0.01)
     return await wallet_fen(door.world.tenancy_id)
 

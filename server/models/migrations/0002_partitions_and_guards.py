@@ -16,6 +16,7 @@ CREATE TABLE reading (
     reason text CHECK ((verdict = 'quarantined') = (reason IS NOT NULL)),
     epoch bigint NOT NULL,
     kept_at timestamptz NOT NULL,
+    judged_at timestamptz, -- when the verdict was last changed after keeping
     PRIMARY KEY (site_id, meter_id, read_at)
 ) PARTITION BY RANGE (read_at);
 -- the newest one held apart is asked for with each batch, and is mostly far back or nowhere
@@ -96,6 +97,9 @@ CREATE FUNCTION refuse_other_reading() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'UPDATE' AND (OLD.site_id, OLD.meter_id, OLD.read_at, OLD.register_wh)
         = (NEW.site_id, NEW.meter_id, NEW.read_at, NEW.register_wh) THEN
+        IF OLD.verdict <> NEW.verdict THEN
+            NEW.judged_at := clock_timestamp();
+        END IF;
         RETURN NEW;
     END IF;
     RAISE EXCEPTION 'reading is append-only: % refused', TG_OP

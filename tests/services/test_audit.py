@@ -1,0 +1,321 @@
+"""The audit: quiet about good books, and by name about each way of forging them."""
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from string import Template
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from payments.contract import Platform
+from server.models.database import close_database, open_database
+from server.services import crediting, payment_inbox
+from server.services.audit import AuditReport, audit
+from server.services.desk import take_desk_payment
+from server.services.readings import NewReading, forget_months, keep
+from server.services.settlement import settle_due
+from server.services.site_rules import forget_site_rules
+from tests.scenarios.world import World, local
+
+BLOCKS = """kind = "block"
+period = "month"
+blocks = [{up_to_kwh = 5, price = "0.60"}, {price = "0.75"}]"""
+FORGED = (
+    *("account", "wallet", "ledger_transaction", "ledger_transfer", "payment_credit", "top_up"),
+    *("statement", "reading", "tariff_version", "tenancy"),
+)
+KEEP = "CREATE TABLE kept.{0} AS SELECT * FROM {0};"
+RESTORE = "DELETE FROM {0}; INSERT INTO {0} SELECT * FROM kept.{0};"
+REPLICA = "SET session_replication_role = replica;"
+_numbers = itertools.count(1)
+
+
+async def execute(url: str, *sql: str) -> None:
+    owner = await asyncpg.connect(url)
+    try:
+        await owner.execute("\n".join(sql))
+    finally:
+        await owner.close()
+
+
+async def read_hourly(world: World, first_wh: int, hourly_wh: int, hours: int) -> None:
+    """The meter goes on evenly."""
+    start = world.now
+    readings = [
+        NewReading(
+            world.meter_id, start + timedelta(hours=hour), first_wh + hourly_wh * hour, world.epoch
+        )
+        for hour in range(1, hours + 1)
+    ]
+    world.now = start + timedelta(hours=hours)
+    await keep(readings, world.now)
+    await settle_due(world.now)
+
+
+async def fill(folder: Path) -> None:
+    """Three closed days, an open one, payments by every way, a case."""
+    world = World(local("2026-05-20 10:00"))
+    await world.open(folder, balance_fen=10_000, tariff=BLOCKS)
+    await read_hourly(world, 100_000, 300, 14)
+    number = await world.order(5_000, "notice")
+    world.paid_trade(number)
+    headers, body = world.platform.notice_of(number)
+    notice = world.platform.parse_notice(headers, body, world.now)
+    _, notice_id = await payment_inbox.keep(world.site_id, world.platform, notice, world.now)
+    assert notice_id is not None
+    await payment_inbox.settle(notice_id, world.now)
+    unknown = replace(world.paid_trade(await world.order(700, "late")), out_trade_no="nobody's")
+    await crediting.credit(world.site_id, Platform.WECHAT, unknown, world.now)
+    await take_desk_payment(
+        world.tenancy_id, 300, method="cash", receipt_no="R-1", paid_at=world.now, now=world.now
+    )
+    await read_hourly(world, 104_200, 200, 50)
+    assert await world.close() == 3
+    await world.order(900, "never paid")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def books(
+    postgres_url: str, empty_schema: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """The URL of a database with good books, and a copy of them in it; the pool is open on it."""
+    name = f"books_{next(_numbers)}"
+    url = urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {empty_schema}")
+    forget_site_rules()
+    forget_months()
+    await open_database(url)
+    await fill(tmp_path_factory.mktemp(name))
+    await execute(url, "CREATE SCHEMA kept;", *(KEEP.format(table) for table in FORGED))
+    yield url
+    await close_database()
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest_asyncio.fixture
+async def copy(books: str) -> AsyncIterator[str]:
+    """The books' URL; they are good again afterwards."""
+    yield books
+    await execute(books, REPLICA, *(RESTORE.format(table) for table in FORGED))
+
+
+async def run_audit() -> AuditReport:
+    return await audit(lambda _: None)
+
+
+async def test_good_books_pass(copy: str) -> None:
+    report = await run_audit()
+    assert (report.violations, report.awaiting_correction) == ([], 0)
+    assert report.checked["statements"] == 3
+    assert report.checked["top_ups"] == 3
+    assert report.passed
+
+
+NAMES = {
+    "wallet": "(SELECT id FROM account WHERE kind = 'electricity_wallet')",
+    "credit": "(SELECT min(id) FROM ledger_transaction WHERE flow = 'top_up.settled')",
+    "day": "day = '2026-05-21'",
+}
+FORGERIES = [
+    (
+        "UPDATE wallet SET balance_fen = balance_fen + 1 WHERE account_id = $wallet",
+        "account_replay",
+        "electricity_wallet of tenancy 1",
+    ),
+    (
+        "DELETE FROM wallet WHERE account_id = $wallet",
+        "account_replay",
+        "electricity_wallet",
+    ),
+    (
+        "UPDATE ledger_transfer SET amount_fen = amount_fen + 1 WHERE id = 1",
+        "account_replay",
+        "electricity_wallet",
+    ),
+    (
+        "DELETE FROM ledger_transfer WHERE transaction_id = $credit",
+        "transfer_balanced",
+        "transaction",
+    ),
+    (
+        "UPDATE ledger_transaction SET flow = 'energy.charged' WHERE flow = 'top_up.settled'",
+        "transfer_balanced",
+        "transfer",
+    ),
+    (
+        "UPDATE account SET kind = 'treasure' WHERE kind = 'desk'",
+        "transfer_balanced",
+        "transfer",
+    ),
+    (  # the wallet was edited to agree, and still
+        """UPDATE ledger_transfer SET amount_fen = 5001 WHERE transaction_id = $credit;
+UPDATE wallet SET balance_fen = balance_fen + 1 WHERE account_id = $wallet""",
+        "credited_once",
+        "top-up",
+    ),
+    (
+        "DELETE FROM payment_credit WHERE amount_fen = 5000",
+        "credited_once",
+        "top-up",
+    ),
+    (  # a missing credit, without a trace in the journal
+        """DELETE FROM payment_credit WHERE amount_fen = 5000;
+DELETE FROM ledger_transfer WHERE transaction_id = $credit;
+DELETE FROM ledger_transaction WHERE id = $credit;
+UPDATE wallet SET balance_fen = balance_fen - 5000 WHERE account_id = $wallet;
+UPDATE top_up SET status = 'closed', paid_at = NULL, credited_at = NULL WHERE amount_fen = 5000""",
+        "credited_once",
+        "notice 1",
+    ),
+    (  # a double credit: the wallet agrees with the journal, and nobody paid it
+        """
+INSERT INTO ledger_transaction
+    (site_id, flow, idempotency_key, input_hash, booked_at, created_at, details)
+SELECT site_id, flow, 'again', input_hash, booked_at, created_at, details
+FROM ledger_transaction WHERE id = $credit;
+INSERT INTO ledger_transfer (transaction_id, debit_account_id, credit_account_id, amount_fen)
+SELECT (SELECT max(id) FROM ledger_transaction), debit_account_id, credit_account_id, amount_fen
+FROM ledger_transfer WHERE transaction_id = $credit;
+UPDATE wallet SET balance_fen = balance_fen + 5000 WHERE account_id = $wallet""",
+        "credited_once",
+        "transaction",
+    ),
+    (
+        "UPDATE payment_credit SET amount_fen = 4999 WHERE amount_fen = 5000",
+        "credited_once",
+        "payment wechat:",
+    ),
+    (
+        "UPDATE top_up SET status = 'paid' WHERE amount_fen = 900",
+        "credited_once",
+        "top-up",
+    ),
+    (
+        "UPDATE statement SET amount_fen = amount_fen - 1 WHERE $day",
+        "statement_posted",
+        "day 2026-05-21",
+    ),
+    (
+        "UPDATE statement SET energy_wh = energy_wh + 1 WHERE $day",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "UPDATE statement SET document = jsonb_set(document, '{lines,0,block}', '1') WHERE $day",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "UPDATE statement SET document = jsonb_set(document, '{block_start_wh}', '0') WHERE $day",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        """
+UPDATE statement SET document = jsonb_set(document, '{ends_at}', '"2026-05-21T20:00:00+08:00"')
+WHERE $day""",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        """
+UPDATE statement SET document = jsonb_set(document, '{readings,0,rollover_wh}', '0')
+WHERE $day""",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "UPDATE statement SET document = '[1]' WHERE $day",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "UPDATE statement SET document = 'null' WHERE $day",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "DELETE FROM statement WHERE $day",
+        "statement_posted",
+        "tenancy 1",
+    ),
+    (
+        "UPDATE statement SET tenancy_id = 99 WHERE day = '2026-05-22'",
+        "statement_rated",
+        "tenancy 99",
+    ),
+    (
+        "DELETE FROM reading WHERE read_at = '2026-05-21 12:00+08'",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "UPDATE reading SET register_wh = register_wh - 50 WHERE read_at = '2026-05-21 00:00+08'",
+        "statement_rated",
+        "day 2026-05-20",
+    ),
+    (
+        """
+UPDATE tariff_version SET definition = jsonb_set(definition, '{blocks,0,price}', '"0.10"')""",
+        "statement_rated",
+        "day 2026-05-20",
+    ),
+    (
+        """UPDATE tariff_version SET valid_from = '2026-05-21',
+    definition = jsonb_set(definition, '{valid_from}', '"2026-05-21"')""",
+        "statement_rated",
+        "day 2026-05-22",
+    ),
+    (
+        "DELETE FROM tariff_version",
+        "statement_rated",
+        "day 2026-05-20",
+    ),
+    (
+        "UPDATE tenancy SET first_open_day = first_open_day - 1",
+        "statement_posted",
+        "tenancy 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("forgery", "rule", "subject"), FORGERIES)
+async def test_forged_books_are_named(copy: str, forgery: str, rule: str, subject: str) -> None:
+    """By somebody who switches the triggers off."""
+    await execute(copy, REPLICA, Template(forgery).substitute(NAMES))
+    report = await run_audit()
+    assert not report.passed
+    blamed = [one.subject for one in report.violations if one.rule == rule]
+    assert any(subject in one for one in blamed), report.violations
+
+
+LATE = None
+HELD_APART = """
+UPDATE reading SET verdict = 'quarantined', reason = 'jump' WHERE read_at = '2026-05-21 12:00+08'
+"""
+
+
+@pytest.mark.parametrize("change", [LATE, HELD_APART], ids=["late", "held_apart"])
+async def test_a_day_that_awaits_its_correction_is_counted_apart(
+    copy: str, change: str | None
+) -> None:
+    """A reading was held apart since, or came late: no forgery."""
+    if change is not None:
+        await execute(copy, change)
+    else:
+        found = await World.row(
+            "SELECT meter_id, register_wh, epoch FROM reading WHERE read_at = $1",
+            local("2026-05-21 12:00"),
+        )
+        late = NewReading(
+            found["meter_id"], local("2026-05-21 12:03"), found["register_wh"], found["epoch"]
+        )
+        assert (await keep([late], local("2026-05-23 12:00"))).kept == 1
+    audited = await run_audit()
+    assert (audited.violations, audited.awaiting_correction) == ([], 1)
+    assert audited.passed
