@@ -1,16 +1,19 @@
 """The pool and the way to run SQL. Opening and closing belong to server/app.py."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import asyncpg
 import msgspec
 from tortoise import Tortoise
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.migrations.api.migrate import migrate as run_migrations
 from tortoise.transactions import in_transaction
+
+from server.core.errors import UnavailableError
 
 TABLES = (
     "server.models.sites",
@@ -20,11 +23,24 @@ TABLES = (
     "server.models.payments",
     "server.models.messages",
 )
+AWAY = (
+    OSError,  # refused, reset, too slow
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,  # it starts or stops
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # the connection broke in the middle of an answer
+)
 Connection = BaseDBAsyncClient
 Row = dict[str, Any]
 
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # frozen mappings are written as what they are
 _decoder = msgspec.json.Decoder()
+
+
+class DatabaseAwayError(UnavailableError):
+    """Nobody answers at the database, or it broke off: what was asked may be asked again."""
 
 
 def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
@@ -81,14 +97,24 @@ def pool() -> Connection:
 
 @asynccontextmanager
 async def transaction() -> AsyncIterator[Connection]:
-    """A transaction; never await the network inside."""
-    async with in_transaction("default") as connection:
-        yield connection
+    """A transaction; never await the network inside. DatabaseAwayError: it may be done or not."""
+    with _told_away():
+        async with in_transaction("default") as connection:
+            yield connection
 
 
 async def rows(connection: Connection, sql: str, *values: object) -> list[Row]:
-    """All rows of one statement (also INSERT/UPDATE … RETURNING)."""
-    return await connection.execute_query_dict(sql, list(values))
+    """All rows of one statement (also INSERT/UPDATE … RETURNING); raises DatabaseAwayError."""
+    with _told_away():
+        return await connection.execute_query_dict(sql, list(values))
+
+
+@contextmanager
+def _told_away() -> Iterator[None]:
+    try:
+        yield
+    except AWAY as error:
+        raise DatabaseAwayError(f"the database is away: {error}") from error
 
 
 async def row(connection: Connection, sql: str, *values: object) -> Row | None:

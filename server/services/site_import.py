@@ -93,7 +93,8 @@ RETURNING (xmax = 0) AS created
 """
 LEASES = """
 INSERT INTO gateway_lease (gateway_id, epoch)
-SELECT id, 0 FROM gateway WHERE site_id = $1 ON CONFLICT (gateway_id) DO NOTHING
+SELECT id, 0 FROM gateway
+WHERE site_id = $1 AND NOT EXISTS (SELECT 1 FROM gateway_lease WHERE gateway_id = gateway.id)
 """
 SHOP = """
 INSERT INTO shop (site_id, code, name, area_cm2, capacity_va, tariff_code, supply_policy_code,
@@ -138,16 +139,17 @@ WHERE meter.site_id = $1 AND meter.code = wanted.code
   AND (meter.gateway_id, meter.unit, meter.address)
     IS DISTINCT FROM (gateway.id, wanted.unit, wanted.address)
 """
+# NOT EXISTS, for an ON CONFLICT waits for a reading that is just being kept, which waits for us.
 STATUSES = """
-INSERT INTO meter_status (meter_id, points) SELECT id, '{}' FROM meter WHERE site_id = $1
-ON CONFLICT (meter_id) DO NOTHING
+INSERT INTO meter_status (meter_id, points) SELECT id, '{}' FROM meter
+WHERE site_id = $1 AND NOT EXISTS (SELECT 1 FROM meter_status WHERE meter_id = meter.id)
 """
 CONTROLS = """
 INSERT INTO meter_control (meter_id, policy_state, answered_writes, unanswered_writes,
     disconnected_by_us, permit_only, permitted, decision_version, next_action_at)
 SELECT id, 'connected', 0, 0, false, false, false, 0, $2 FROM meter
 WHERE site_id = $1 AND has_relay
-ON CONFLICT (meter_id) DO NOTHING
+  AND NOT EXISTS (SELECT 1 FROM meter_control WHERE meter_id = meter.id)
 """
 # A profile without a relay leaves nothing to control.
 NO_CONTROLS = """

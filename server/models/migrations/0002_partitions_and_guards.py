@@ -38,7 +38,8 @@ CREATE TABLE statement (
     PRIMARY KEY (site_id, tenancy_id, day, version)
 ) PARTITION BY RANGE (day);
 
--- a month's partition, made on first need; PostgreSQL has no CREATE ... IF NOT EXISTS that waits
+-- a month's partition, made on first need: one maker at a time, and whoever waited for another may
+-- still not see what that one has made
 CREATE FUNCTION ensure_month_partition(parent text, month date) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -63,6 +64,8 @@ BEGIN
                 ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', child);
         END IF;
     END IF;
+EXCEPTION WHEN duplicate_table THEN
+    NULL;
 END $$;
 """
 

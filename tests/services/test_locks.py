@@ -1,0 +1,201 @@
+"""Everything at once on one database: no deadlock, and the books agree (docs/locks.md)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest_asyncio
+
+from payments.contract import Method, Platform
+from server.models.database import pool, rows
+from server.services import supply, top_ups
+from server.services.audit import audit
+from server.services.controls import settle_now
+from server.services.crediting import credit
+from server.services.desk import take_desk_payment
+from server.services.readings import NewReading, forget_months, keep
+from server.services.settlement import close_days, settle_due
+from server.services.site_import import import_site
+from tests.fakes.payment_platform import FakeDirectory
+from tests.services.conftest import NOW, PROFILES
+from tests.services.money import sum_of_all_accounts_fen
+
+SHOPS = 6
+ROUNDS = 12
+SHOP = """
+[[meter]]
+code = "M-X{0}"
+gateway = "gw-01"
+unit = {0}
+profile = "example/demo-relay"
+shop = "X{0}"
+
+[[shop]]
+code = "X{0}"
+name = "面馆"
+tariff = "flat"
+supply_policy = "immediate"
+binding_code = "482914"
+opening_balance_fen = 1000
+"""
+
+
+@dataclass
+class Crowd:
+    """A mall, and one actor a kind of work; the clock goes on with the readings."""
+
+    site_id: int
+    site_path: Path
+    meters: list[int]
+    tenancies: list[int]
+    random: Random
+    hour: int = 0
+
+    @property
+    def now(self) -> datetime:
+        """The time of the newest readings."""
+        return NOW + timedelta(hours=self.hour)
+
+    async def read(self, number: int) -> None:
+        """All meters in any order, each hour of two days."""
+        self.hour = max(self.hour, number * 4)
+        hours = range(max(0, self.hour - 4), self.hour + 1)
+        batch = [
+            NewReading(meter, NOW + timedelta(hours=hour), 1_000 + 700 * hour, 0)
+            for meter in self.meters
+            for hour in hours
+        ]
+        self.random.shuffle(batch)
+        await keep(batch, self.now)
+
+    async def settle(self, _: int) -> None:
+        await settle_due(self.now)
+
+    async def close(self, _: int) -> None:
+        await close_days(self.now)
+
+    async def decide(self, _: int) -> None:
+        for tenancy_id in self.tenancies:
+            await rows(
+                pool(), "UPDATE tenancy SET decide_again_at = $2 WHERE id = $1", tenancy_id, NOW
+            )
+        await supply.decide_due(self.now)
+
+    async def settle_one(self, number: int) -> None:
+        await settle_now(self.tenancies[number % SHOPS], self.now)
+
+    async def pay_at_the_desk(self, number: int) -> None:
+        await take_desk_payment(
+            self.random.choice(self.tenancies),
+            300,
+            method="cash",
+            receipt_no=f"R-{number}",
+            paid_at=self.now,
+            now=self.now,
+        )
+
+    async def hold(self, number: int) -> None:
+        act = supply.hold_shop if number % 2 else supply.release_shop
+        await act(self.site_id, f"X{number % SHOPS + 2}", actor="boss", reason="test", now=self.now)
+
+    async def import_again(self, number: int) -> None:
+        """Another price each time, from tomorrow on, so that no closed day forbids it."""
+        content = self.site_path.read_text(encoding="utf-8").split("\n# later\n")[0]
+        day = (NOW + timedelta(days=30)).date()
+        content += (
+            f'\n# later\n[[tariff]]\ncode = "flat"\nvalid_from = {day}\nkind = "flat"\n'
+            f'price = "1.{number:02d}"\n'
+        )
+        self.site_path.write_text(content, encoding="utf-8")
+        await import_site(self.site_path, PROFILES, self.now)
+
+
+@pytest_asyncio.fixture
+async def crowd(database: None, site_path: Path) -> Crowd:
+    shops = "".join(SHOP.format(number) for number in range(2, SHOPS + 2))
+    content = site_path.read_text(encoding="utf-8") + shops
+    site_path.write_text(content, encoding="utf-8")
+    report = await import_site(site_path, PROFILES, NOW)
+    meters = [one["id"] for one in await rows(pool(), "SELECT id FROM meter ORDER BY id")]
+    tenancies = [one["id"] for one in await rows(pool(), "SELECT id FROM tenancy ORDER BY id")]
+    return Crowd(report.site_id, site_path, meters, tenancies, Random(7))  # noqa: S311  an order of readings, no secret
+
+
+async def pay_online(crowd: Crowd, number: int, directory: FakeDirectory) -> None:
+    """Order, pay, be told twice, while the order is asked for and closed."""
+    now = crowd.now
+    wish = top_ups.TopUpOrder(
+        tenancy_id=crowd.tenancies[number % SHOPS],
+        amount_fen=500,
+        method=Method.WECHAT_NATIVE,
+        wallet="electricity",
+        idempotency_key=f"key-{number}",
+        user_id=None,
+        payer_id=None,
+        client_ip=None,
+        public_url="http://mall.test",
+    )
+    view = await top_ups.order(wish, directory, now)
+    assert view.payment is not None
+    platform = directory.platforms[Platform.WECHAT]
+    trade = platform.pay(view.payment["out_trade_no"], now)
+    due = await top_ups.take_due_queries(now + timedelta(seconds=5), 10)
+    await asyncio.gather(
+        credit(crowd.site_id, Platform.WECHAT, trade, now),
+        credit(crowd.site_id, Platform.WECHAT, trade, now),
+        *(top_ups.ask_platform(one, platform, now + timedelta(days=4)) for one in due),
+    )
+
+
+async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
+    directory = FakeDirectory()
+
+    async def repeat(act: Callable[[int], Awaitable[None]]) -> None:
+        for number in range(ROUNDS):
+            await act(number)
+
+    async def pay(number: int) -> None:
+        await pay_online(crowd, number, directory)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(
+            repeat(crowd.read),
+            repeat(crowd.read),
+            repeat(crowd.settle),
+            repeat(crowd.settle),
+            repeat(crowd.close),
+            repeat(crowd.close),
+            repeat(crowd.decide),
+            repeat(crowd.settle_one),
+            repeat(crowd.pay_at_the_desk),
+            repeat(crowd.hold),
+            repeat(crowd.import_again),
+            repeat(pay),
+        )
+    assert await sum_of_all_accounts_fen() == 0
+    report = await audit(lambda _: None)
+    assert report.violations == []
+    credited = await rows(pool(), "SELECT sum(amount_fen)::bigint AS fen FROM payment_credit")
+    assert credited == [{"fen": 500 * ROUNDS}]
+
+
+async def test_new_months_meet_no_writer_in_a_deadlock(crowd: Crowd) -> None:
+    """Each batch needs a month that is not there yet, while others write around it."""
+
+    async def read_far_back(number: int) -> None:
+        forget_months()
+        at = NOW - timedelta(days=31 * (number + 1))
+        await keep([NewReading(crowd.meters[0], at, 100, 0)], NOW)
+
+    async def go_on(number: int) -> None:
+        await crowd.read(number)
+        await crowd.settle(number)
+        await crowd.close(number)
+
+    async with asyncio.timeout(60):
+        for number in range(6):
+            await asyncio.gather(*(read_far_back(number) for _ in range(3)), go_on(number))
+    assert (await audit(lambda _: None)).violations == []
