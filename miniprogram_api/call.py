@@ -27,5 +27,5 @@ class Call:
         return self.somebody
 
     def path(self, name: str) -> str:
-        """A part of the path, as it was sent."""
+        """A part of the path, decoded."""
         return str(self.request.match_info[name])

@@ -5,7 +5,7 @@ from miniprogram_api.access import tenancy_of
 from miniprogram_api.bodies import Bind, LogIn
 from miniprogram_api.call import Call
 from server.http.bearer import bearer_token
-from server.http.bodies import client_address, json_body
+from server.http.bodies import json_body, limited_address
 from server.services import bindings, sessions, tenancies
 
 
@@ -13,7 +13,7 @@ async def open_session(call: Call) -> answers.Session:
     """Log in with a code from wx.login."""
     body = json_body(call.request, LogIn)
     opened = await sessions.log_in(
-        call.context.login, body.code, call.now, address=client_address(call.request)
+        call.context.login, body.code, call.now, address=limited_address(call.request)
     )
     return answers.Session(opened.token, opened.expires_at.replace(microsecond=0))
 
@@ -25,8 +25,7 @@ async def end_session(call: Call) -> None:
 
 async def get_shop_token(call: Call) -> answers.Scanned:
     """What a scan of the printed code shows before binding: the shop's name is masked."""
-    token = call.path("token")[:128]
-    return answers.scanned(await bindings.scanned_shop(call.user.id, token))
+    return answers.scanned(await bindings.scanned_shop(call.user.id, call.path("token")))
 
 
 async def bind_shop(call: Call) -> answers.ShopLine:

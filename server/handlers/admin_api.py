@@ -5,15 +5,17 @@ from sanic.response import empty
 
 from server.core.supply.control_state import ControlState
 from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
-from server.handlers.admin_sessions import api_manager, bearer_token
+from server.handlers.admin_regions import binding_code_for
+from server.handlers.admin_sessions import api_manager
 from server.handlers.supply_acts import ask_for
 from server.http.answers import iso, json_answer
-from server.http.bodies import client_address, json_body, text_argument
+from server.http.bearer import bearer_token
+from server.http.bodies import json_body, limited_address, text_argument
 from server.http.context import WebContext
 from server.http.openapi import attach
 from server.services import admin_views, managers
 from server.services.admin_views import MeterLine, ShopLine
-from server.services.manager_acts import Act, may, require
+from server.services.manager_acts import Act
 from server.services.managers import Manager
 
 
@@ -26,20 +28,20 @@ def blueprint(context: WebContext) -> Blueprint:
     async def open_session(request: Request) -> HTTPResponse:
         body = json_body(request, LogIn)
         session = await managers.log_in(
-            body.name, body.password, context.clock(), address=client_address(request)
+            body.name, body.password, context.clock(), address=limited_address(request)
         )
         answer = {"token": session.token, "expires_at": iso(session.expires_at)}
         return json_answer(answer, status=201)
 
     @room.delete("/sessions")
     async def end_session(request: Request) -> HTTPResponse:
-        await api_manager(request, context)
+        await api_manager(request, context, Act.READ)
         await managers.log_out(bearer_token(request))
         return empty()
 
     @room.get("/shops")
     async def list_shops(request: Request) -> HTTPResponse:
-        manager = await api_manager(request, context)
+        manager = await api_manager(request, context, Act.READ)
         site_code = text_argument(request, "site")
         site_id = manager.site_id
         if site_code is not None:
@@ -49,21 +51,21 @@ def blueprint(context: WebContext) -> Blueprint:
         )
         return json_answer({"items": [_listed(line) for line in lines], "next_cursor": cursor})
 
-    @room.get("/shops/<code:str>", unquote=True)
+    @room.get("/shops/<code:str>")
     async def get_shop(request: Request, code: str) -> HTTPResponse:
-        manager = await api_manager(request, context)
+        manager = await api_manager(request, context, Act.READ)
         shop = await _find(request, manager, code)
         meters = [_metered(meter) for meter in await admin_views.meters(shop.shop_id)]
         answer = {**_listed(shop), "shop_token": shop.shop_token, "meters": meters}
-        if may(manager.role, Act.BINDING_CODES) and shop.tenancy_id is not None:
-            answer["binding_code"] = await admin_views.binding_code(shop.tenancy_id)
+        binding_code = await binding_code_for(manager, shop)
+        if binding_code is not None:
+            answer["binding_code"] = binding_code
         return json_answer(answer)
 
-    @room.post("/shops/<code:str>/supply", unquote=True)
+    @room.post("/shops/<code:str>/supply")
     async def set_supply(request: Request, code: str) -> HTTPResponse:
-        manager = await api_manager(request, context)
+        manager = await api_manager(request, context, Act.SUPPLY)
         body = json_body(request, SupplyWish)
-        require(manager.role, Act.SUPPLY)
         shop = await _find(request, manager, code)
         await ask_for(context, shop, ControlState(body.state), manager.name, body.reason)
         meters = [

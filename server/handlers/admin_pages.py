@@ -9,21 +9,27 @@ from server.core.errors import (
     UnauthenticatedError,
 )
 from server.core.supply.control_state import ControlState
-from server.handlers.admin_regions import ShopFacts, gather_overview, gather_shop
-from server.handlers.admin_sessions import cookie_token, page_manager
+from server.handlers.admin_regions import (
+    ShopFacts,
+    binding_code_for,
+    gather_overview,
+    gather_shop,
+)
+from server.handlers.admin_sessions import page_manager
 from server.handlers.guards import (
-    FORM_COOKIE,
     MANAGER_COOKIE,
     check_form,
+    cookie_token,
     csrf_of,
     end_cookie,
+    form_secret,
     form_text,
     set_cookie,
 )
 from server.handlers.rendering import error_page, form_page, page, see_other
 from server.handlers.supply_acts import ask_for, facts_of
 from server.http.answers import status_of
-from server.http.bodies import client_address, text_argument
+from server.http.bodies import limited_address, text_argument
 from server.http.context import WebContext
 from server.services import manager_acts, managers
 from server.services.manager_acts import Act
@@ -58,10 +64,10 @@ def _add_sessions(room: Blueprint, context: WebContext) -> None:
 
     @room.post("/login")
     async def log_in(request: Request) -> HTTPResponse:
-        check_form(request, context, request.cookies.get(FORM_COOKIE) or "")
+        check_form(request, context, form_secret(request))
         name = form_text(request, "name", length_max=managers.NAME_MAX)
         password = form_text(request, "password", length_max=managers.PASSWORD_MAX)
-        address = client_address(request)
+        address = limited_address(request)
         try:
             session = await managers.log_in(name, password, context.clock(), address=address)
         except (UnauthenticatedError, LimitedError) as error:
@@ -80,7 +86,7 @@ def _add_sessions(room: Blueprint, context: WebContext) -> None:
 
     @room.post("/logout")
     async def log_out(request: Request) -> HTTPResponse:
-        token = cookie_token(request)
+        token = cookie_token(request, MANAGER_COOKIE)
         check_form(request, context, token)
         await managers.log_out(token)
         response = see_other(f"{PATH}/login")
@@ -91,44 +97,44 @@ def _add_sessions(room: Blueprint, context: WebContext) -> None:
 def _add_views(room: Blueprint, context: WebContext) -> None:
     @room.get("/")
     async def overview(request: Request) -> HTTPResponse:
-        manager = await page_manager(request, context)
+        manager = await page_manager(request, context, Act.READ)
         return page(
             request,
             context,
             "admin_overview.html",
             manager=manager,
-            csrf=csrf_of(cookie_token(request)),
+            csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
             seen=await gather_overview(request, manager),
             search=request.query_string,
         )
 
-    @room.get("/shops/<code:str>", unquote=True)
+    @room.get("/shops/<code:str>")
     async def one_shop(request: Request, code: str) -> HTTPResponse:
-        manager = await page_manager(request, context)
+        manager = await page_manager(request, context, Act.READ)
+        facts = await gather_shop(request, context, manager, code)
         return page(
             request,
             context,
             "admin_shop.html",
             manager=manager,
-            csrf=csrf_of(cookie_token(request)),
-            facts=await gather_shop(request, context, manager, code),
+            csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
+            facts=facts,
+            binding_code=await binding_code_for(manager, facts.shop),
         )
 
 
 def _add_supply(room: Blueprint, context: WebContext) -> None:
-    @room.get("/shops/<code:str>/supply", unquote=True)
+    @room.get("/shops/<code:str>/supply")
     async def ask_supply(request: Request, code: str) -> HTTPResponse:
-        manager = await page_manager(request, context)
-        manager_acts.require(manager.role, Act.SUPPLY)
+        manager = await page_manager(request, context, Act.SUPPLY)
         state = _wanted(text_argument(request, "state") or "")
         facts = await gather_shop(request, context, manager, code)
         return await _confirm_page(request, context, manager, facts, state)
 
-    @room.post("/shops/<code:str>/supply", unquote=True)
+    @room.post("/shops/<code:str>/supply")
     async def set_supply(request: Request, code: str) -> HTTPResponse:
-        manager = await page_manager(request, context)
-        check_form(request, context, cookie_token(request))
-        manager_acts.require(manager.role, Act.SUPPLY)
+        manager = await page_manager(request, context, Act.SUPPLY)
+        check_form(request, context, cookie_token(request, MANAGER_COOKIE))
         state = _wanted(form_text(request, "state"))
         reason = form_text(request, "reason", length_max=REASON_MAX)
         facts = await gather_shop(request, context, manager, code)
@@ -169,7 +175,7 @@ async def _confirm_page(
         "admin_supply.html",
         status=409 if problem == "facts_changed" else 422 if problem else 200,
         manager=manager,
-        csrf=csrf_of(cookie_token(request)),
+        csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
         facts=facts,
         state=state.value,
         act_token=token,

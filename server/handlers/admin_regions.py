@@ -46,7 +46,6 @@ class ShopFacts:
     chart: DayChart | None
     meters: list[MeterLine]
     acts: list[ActLine]
-    binding_code: str | None
     may_switch: bool
     stale: bool  # the last reading is too old to show a balance without a word
 
@@ -76,14 +75,12 @@ async def gather_shop(
     shop = await admin_views.find_shop(manager.site_id, code, text_argument(request, "site"))
     site = await admin_views.site_of_code(manager.site_id, shop.site_code)
     now = context.clock()
-    tenancy, chart, binding_code = None, None, None
+    tenancy, chart = None, None
     if shop.tenancy_id is not None:
         tenancy = await tenancies.overview(shop.tenancy_id, now)
         today = local_day(now, ZoneInfo(site.timezone))
         points = await usage.usage(shop.tenancy_id, today, today + timedelta(days=1), "hour", now)
         chart = day_chart(points, site.timezone)
-        if may(manager.role, Act.BINDING_CODES):
-            binding_code = await admin_views.binding_code(shop.tenancy_id)
     meters = await admin_views.meters(shop.shop_id)
     subjects = [f"shop:{shop.code}", *(f"meter:{meter.code}" for meter in meters)]
     return ShopFacts(
@@ -93,10 +90,16 @@ async def gather_shop(
         chart=chart,
         meters=meters,
         acts=await admin_views.acts(shop.site_id, subjects),
-        binding_code=binding_code,
         may_switch=may(manager.role, Act.SUPPLY),
         stale=admin_views.is_stale(shop.last_reading_at, now),
     )
+
+
+async def binding_code_for(manager: Manager, shop: ShopLine) -> str | None:
+    """The code with which a tenant binds, for the roles that hand it over."""
+    if shop.tenancy_id is None or not may(manager.role, Act.BINDING_CODES):
+        return None
+    return await admin_views.binding_code(shop.tenancy_id)
 
 
 async def overview_live(request: Request, context: WebContext) -> Live:
@@ -104,7 +107,7 @@ async def overview_live(request: Request, context: WebContext) -> Live:
     locale = locale_of(request)
 
     async def look() -> Regions:
-        manager = await page_manager(request, context)
+        manager = await page_manager(request, context, Act.READ)
         seen = await gather_overview(request, manager)
         return Regions(
             {
@@ -113,8 +116,8 @@ async def overview_live(request: Request, context: WebContext) -> Live:
             }
         )
 
-    await page_manager(request, context)
-    return Live(["tenancy:*"], look)
+    manager = await page_manager(request, context, Act.READ)
+    return Live(f"manager:{manager.id}", ["tenancy:*"], look)
 
 
 async def shop_live(request: Request, context: WebContext, code: str) -> Live:
@@ -122,7 +125,7 @@ async def shop_live(request: Request, context: WebContext, code: str) -> Live:
     locale = locale_of(request)
 
     async def look() -> Regions:
-        manager = await page_manager(request, context)
+        manager = await page_manager(request, context, Act.READ)
         facts = await gather_shop(request, context, manager, code)
         return Regions(
             {
@@ -131,7 +134,7 @@ async def shop_live(request: Request, context: WebContext, code: str) -> Live:
             }
         )
 
-    manager = await page_manager(request, context)
+    manager = await page_manager(request, context, Act.READ)
     shop = await admin_views.find_shop(manager.site_id, code, text_argument(request, "site"))
     topics = [] if shop.tenancy_id is None else [tenancy_topic(shop.tenancy_id)]
-    return Live(topics, look)
+    return Live(f"manager:{manager.id}", topics, look)

@@ -1,37 +1,26 @@
-"""Which manager is calling: by bearer token or by the pages' cookie."""
+"""Which manager is calling, by bearer token or by the pages' cookie, and whether they may."""
 
 from sanic import Request
 
-from server.core.errors import UnauthenticatedError
-from server.handlers.guards import MANAGER_COOKIE
+from server.handlers.guards import MANAGER_COOKIE, cookie_token
+from server.http.bearer import bearer_token
 from server.http.context import WebContext
 from server.services import managers
+from server.services.manager_acts import Act, require
 from server.services.managers import Manager
 
-TOKEN_MAX = 128
+
+async def api_manager(request: Request, context: WebContext, act: Act) -> Manager:
+    """The manager of an API call; UnauthenticatedError, or ForbiddenError for another role."""
+    return await _allowed(bearer_token(request), context, act)
 
 
-def bearer_token(request: Request) -> str:
-    """The bearer token of an API call; UnauthenticatedError where there is none."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_MAX:
-        raise UnauthenticatedError
-    return token
+async def page_manager(request: Request, context: WebContext, act: Act) -> Manager:
+    """The manager of a page; raises as `api_manager` does."""
+    return await _allowed(cookie_token(request, MANAGER_COOKIE), context, act)
 
 
-def cookie_token(request: Request) -> str:
-    """The pages' session cookie; UnauthenticatedError where there is none."""
-    token = request.cookies.get(MANAGER_COOKIE) or ""
-    if not 0 < len(token) <= TOKEN_MAX:
-        raise UnauthenticatedError
-    return str(token)
-
-
-async def api_manager(request: Request, context: WebContext) -> Manager:
-    """The manager of an API call."""
-    return await managers.manager_of(bearer_token(request), context.clock())
-
-
-async def page_manager(request: Request, context: WebContext) -> Manager:
-    """The manager of a page."""
-    return await managers.manager_of(cookie_token(request), context.clock())
+async def _allowed(token: str, context: WebContext, act: Act) -> Manager:
+    manager = await managers.manager_of(token, context.clock())
+    require(manager.role, act)
+    return manager

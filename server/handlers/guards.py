@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from sanic import HTTPResponse, Request
 
-from server.core.errors import ForbiddenError, InvalidInputError
+from server.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
+from server.http.bearer import checked_token
 from server.http.context import WebContext
 
 MANAGER_COOKIE, KIOSK_COOKIE, FORM_COOKIE = "mw_manager", "mw_kiosk", "mw_form"
@@ -15,9 +16,23 @@ FIELD = "csrf"
 _YUAN = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,2}))?", re.ASCII)
 
 
-def csrf_of(secret: str) -> str:
-    """The form token that belongs to a cookie's secret: tells nothing of the secret."""
-    return hashlib.sha256(f"csrf:{secret}".encode()).hexdigest()[:32]
+def cookie_token(request: Request, name: str) -> str:
+    """The token in a session's cookie; UnauthenticatedError where there is none."""
+    return checked_token(request.cookies.get(name) or "")
+
+
+def form_secret(request: Request) -> str | None:
+    """The secret that ties a form to a browser without a session; None: it has none yet."""
+    try:
+        return cookie_token(request, FORM_COOKIE)
+    except UnauthenticatedError:
+        return None
+
+
+def csrf_of(context: WebContext, secret: str) -> str:
+    """The form token that belongs to a cookie's secret: only we can make it, it tells nothing."""
+    key = context.settings.secret_key.encode()
+    return hmac.new(key, f"csrf:{secret}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def check_origin(request: Request, context: WebContext) -> None:
@@ -30,15 +45,20 @@ def check_origin(request: Request, context: WebContext) -> None:
     origin = request.headers.get("origin")
     if origin is None:
         return
-    ours = {request.host, urlsplit(context.settings.public_url or "").netloc}
-    if urlsplit(origin).netloc not in ours - {""}:
+    ours = {request.host, urlsplit(context.settings.public_url).netloc}
+    try:
+        place = urlsplit(origin).netloc
+    except ValueError:  # a bracket that never closes
+        place = ""
+    if place not in ours - {""}:
         raise ForbiddenError("sent from another site")
 
 
-def check_form(request: Request, context: WebContext, secret: str) -> None:
-    """Refuse a form without the token of this cookie."""
+def check_form(request: Request, context: WebContext, secret: str | None) -> None:
+    """Refuse a form without the token of this cookie, and any form without the cookie."""
     check_origin(request, context)
-    if not hmac.compare_digest(form_text(request, FIELD, length_max=64), csrf_of(secret)):
+    shown = form_text(request, FIELD, length_max=64).encode()
+    if secret is None or not hmac.compare_digest(shown, csrf_of(context, secret).encode()):
         raise ForbiddenError("the form is not of this session")
 
 
@@ -83,4 +103,4 @@ def end_cookie(response: HTTPResponse, context: WebContext, name: str, *, path: 
 
 def is_https(context: WebContext) -> bool:
     """Whether the public reaches us over TLS."""
-    return (context.settings.public_url or "").startswith("https://")
+    return context.settings.public_url.startswith("https://")

@@ -6,16 +6,18 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
 from server.handlers.guards import (
-    FORM_COOKIE,
     KIOSK_COOKIE,
     check_form,
+    cookie_token,
     csrf_of,
+    form_secret,
     form_text,
     set_cookie,
 )
 from server.handlers.paying import QR_METHODS, wanted_fen, wanted_method, watch
 from server.handlers.rendering import YEAR_S, error_page, form_page, page, see_other
-from server.http.bodies import client_address, text_argument
+from server.http.answers import status_of
+from server.http.bodies import client_address, limited_address, text_argument
 from server.http.context import WebContext
 from server.services import admin_views, kiosks, managers, public_page
 from server.services.kiosks import Kiosk
@@ -24,7 +26,6 @@ from server.services.public_page import AnonymousOrder
 
 PATH = "/kiosk"
 KEYS = ("1234567890", "QWERTYUIOP", "ASDFGHJKL-", "ZXCVBNM")
-TOKEN_MAX = 128
 TYPED = ("name", "site", "kiosk")  # what an enrolment form keeps on a mistake
 
 
@@ -44,10 +45,7 @@ async def known_kiosk(request: Request) -> Kiosk:
 
 
 def _token(request: Request) -> str:
-    token = request.cookies.get(KIOSK_COOKIE) or ""
-    if not 0 < len(token) <= TOKEN_MAX:
-        raise UnauthenticatedError
-    return str(token)
+    return cookie_token(request, KIOSK_COOKIE)
 
 
 def _add_enrolment(room: Blueprint, context: WebContext) -> None:
@@ -59,7 +57,7 @@ def _add_enrolment(room: Blueprint, context: WebContext) -> None:
 
     @room.post("/enrol")
     async def enrol(request: Request) -> HTTPResponse:
-        check_form(request, context, request.cookies.get(FORM_COOKIE) or "")
+        check_form(request, context, form_secret(request))
         typed = {name: form_text(request, name) for name in TYPED}
         try:
             token = await _enrol(request, context, typed)
@@ -68,7 +66,7 @@ def _add_enrolment(room: Blueprint, context: WebContext) -> None:
                 request,
                 context,
                 "kiosk_enrol.html",
-                status=401 if isinstance(error, UnauthenticatedError) else 403,
+                status=status_of(error),
                 problem=error.code,
                 typed=typed,
             )
@@ -81,7 +79,7 @@ async def _enrol(request: Request, context: WebContext, typed: dict[str, str]) -
     """Log the manager in for this one act; the session ends with it."""
     now = context.clock()
     password = form_text(request, "password", length_max=256)
-    session = await managers.log_in(typed["name"], password, now, address=client_address(request))
+    session = await managers.log_in(typed["name"], password, now, address=limited_address(request))
     try:
         if not may(session.manager.role, Act.KIOSKS):
             raise ForbiddenError
@@ -107,7 +105,7 @@ def _add_search(room: Blueprint, context: WebContext) -> None:
             request, context, "kiosk_search.html", kiosk=kiosk, query=query, doors=found, keys=KEYS
         )
 
-    @room.get("/shops/<code:str>", unquote=True)
+    @room.get("/shops/<code:str>")
     async def choose(request: Request, code: str) -> HTTPResponse:
         kiosk = await known_kiosk(request)
         methods = await context.platforms.methods(kiosk.site_id)
@@ -120,12 +118,12 @@ def _add_search(room: Blueprint, context: WebContext) -> None:
             methods=[method for method in QR_METHODS if method in methods],
             amounts_fen=public_page.AMOUNTS_FEN,
             nonce=secrets.token_hex(16),
-            csrf=csrf_of(_token(request)),
+            csrf=csrf_of(context, _token(request)),
         )
 
 
 def _add_payment(room: Blueprint, context: WebContext) -> None:
-    @room.post("/shops/<code:str>/top-ups", unquote=True)
+    @room.post("/shops/<code:str>/top-ups")
     async def order(request: Request, code: str) -> HTTPResponse:
         kiosk = await known_kiosk(request)
         check_form(request, context, _token(request))

@@ -14,6 +14,7 @@ from server.handlers.kiosk import known_kiosk
 from server.handlers.paying import payment_live
 from server.handlers.public_page import find_shop
 from server.handlers.regions import Live
+from server.http.bodies import limited_address
 from server.http.context import WebContext
 from server.services import public_page
 from server.services.live import StreamSlots, looks
@@ -39,7 +40,7 @@ def blueprint(context: WebContext) -> Blueprint:
     async def overview(request: Request) -> None:
         await _stream(request, context, slots, await overview_live(request, context))
 
-    @room.get("/admin/shops/<code:str>/live", unquote=True)
+    @room.get("/admin/shops/<code:str>/live")
     async def one_shop(request: Request, code: str) -> None:
         await _stream(request, context, slots, await shop_live(request, context, code))
 
@@ -47,7 +48,10 @@ def blueprint(context: WebContext) -> Blueprint:
     async def public_top_up(request: Request, token: str, no: str) -> None:
         shop = await find_shop(token)
         live = await payment_live(
-            request, context, lambda: public_page.find_top_up(shop.shop_id, no)
+            request,
+            context,
+            lambda: public_page.find_top_up(shop.shop_id, no),
+            holder=f"address:{limited_address(request)}",
         )
         await _stream(request, context, slots, live)
 
@@ -55,7 +59,10 @@ def blueprint(context: WebContext) -> Blueprint:
     async def kiosk_top_up(request: Request, no: str) -> None:
         kiosk = await known_kiosk(request)
         live = await payment_live(
-            request, context, lambda: public_page.find_site_top_up(kiosk.site_id, no)
+            request,
+            context,
+            lambda: public_page.find_site_top_up(kiosk.site_id, no),
+            holder=f"kiosk:{kiosk.id}",
         )
         await _stream(request, context, slots, live)
 
@@ -72,7 +79,7 @@ async def _stream(request: Request, context: WebContext, slots: StreamSlots, liv
     """Send each region when it changed, until the page is over, gone or unwelcome."""
     loop = asyncio.get_running_loop()
     sent: dict[str, str] = {}
-    with slots.take(), OPEN_STREAMS.track_inprogress():
+    with slots.take(live.holder), OPEN_STREAMS.track_inprogress():
         response = await _open(request)
         spoken_at = loop.time()
         async for number in looks(context.wakeups, live.topics):

@@ -20,6 +20,8 @@ from server.services.top_ups import TopUpView
 from server.services.wakeups import tenancy_topic
 
 QR_METHODS = (Method.WECHAT_NATIVE, Method.ALIPAY_QR)
+# wechat_jsapi is the mini-program's: it needs a payer who logged in
+ANONYMOUS_METHODS = (*QR_METHODS, Method.WECHAT_H5, Method.ALIPAY_WAP)
 
 
 class Browser(StrEnum):
@@ -128,7 +130,11 @@ async def watch(found: AnonymousTopUp, now: datetime) -> Watched:
 
 
 async def payment_live(
-    request: Request, context: WebContext, find: Callable[[], Awaitable[AnonymousTopUp]]
+    request: Request,
+    context: WebContext,
+    find: Callable[[], Awaitable[AnonymousTopUp]],
+    *,
+    holder: str,
 ) -> Live:
     """How a payment's page follows it; raises what `find` raises before anything is sent."""
     locale = locale_of(request)
@@ -139,4 +145,4 @@ async def payment_live(
         markup = fragment(locale, "region_ticks.html", watched=watched)
         return Regions({"ticks": markup}, over=watched.settled)
 
-    return Live([tenancy_topic(first.view.tenancy_id)], look)
+    return Live(holder, [tenancy_topic(first.view.tenancy_id)], look)

@@ -3,6 +3,8 @@
 A notice that does not prove itself changes nothing, and its sender is told so in its own form.
 """
 
+from contextlib import suppress
+
 import structlog
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import raw
@@ -38,10 +40,7 @@ def blueprint(context: WebContext) -> Blueprint:
 async def _receive(
     context: WebContext, request: Request, site_code: str, name: Platform
 ) -> HTTPResponse | None:
-    site_id = await find_site(site_code)
-    platform = await context.platforms.of_site(site_id, name)
-    if platform is None:
-        raise NotFoundError("no such merchant")
+    site_id, platform = await _merchant(context, site_code, name)
     if len(request.body) > NOTICE_BYTES_MAX:
         return _answer(platform.acknowledge(accepted=False, reason="the body is too large"))
     now = context.clock()
@@ -56,6 +55,18 @@ async def _receive(
         return _answer(platform.acknowledge(accepted=False, reason="contradicts the order"))
     await _answer_and_settle(context, request, platform, notice_id)
     return None
+
+
+async def _merchant(
+    context: WebContext, site_code: str, name: Platform
+) -> tuple[int, PaymentPlatform]:
+    """Whose notice this would be; a mall without a merchant is like one that is not there."""
+    with suppress(NotFoundError):
+        site_id = await find_site(site_code)
+        platform = await context.platforms.of_site(site_id, name)
+        if platform is not None:
+            return site_id, platform
+    raise NotFoundError("no such merchant")
 
 
 async def _answer_and_settle(

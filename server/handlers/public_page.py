@@ -1,8 +1,10 @@
 """The page behind the printed QR code, /s: top a shop up without a login, watch it arrive."""
 
 import asyncio
+import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 from sanic import Blueprint, HTTPResponse, Request
@@ -10,9 +12,16 @@ from sanic.response import raw
 
 from server.core.errors import NotFoundError
 from server.handlers.guards import check_origin, form_text
-from server.handlers.paying import browser_of, offered, wanted_fen, wanted_method, watch
+from server.handlers.paying import (
+    ANONYMOUS_METHODS,
+    browser_of,
+    offered,
+    wanted_fen,
+    wanted_method,
+    watch,
+)
 from server.handlers.rendering import error_page, page, see_other
-from server.http.bodies import client_address
+from server.http.bodies import client_address, limited_address
 from server.http.context import WebContext
 from server.services import public_page
 from server.services.public_page import AnonymousOrder, PublicShop
@@ -44,9 +53,9 @@ def blueprint(context: WebContext) -> Blueprint:
             shop_id=shop.shop_id,
             tenancy_id=shop.tenancy_id,
             amount_fen=wanted_fen(request),
-            method=wanted_method(request, methods),
+            method=wanted_method(request, [one for one in ANONYMOUS_METHODS if one in methods]),
             nonce=form_text(request, "nonce", length_max=public_page.NONCE_MAX),
-            address=client_address(request),
+            address=limited_address(request),
             client_ip=client_address(request),
             public_url=context.settings.public_url,
             return_path=f"/s/{token}/returns",
@@ -113,11 +122,15 @@ async def _domain_check(folder: Path, name: str) -> HTTPResponse:
 
 
 def _read_small(path: Path) -> bytes:
+    """A small regular file; a link would lead out of the folder, a pipe would never answer."""
     try:
-        with path.open("rb") as file:
-            content = file.read(CHECK_BYTES_MAX + 1)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise NotFoundError("domain check") from error
-    if len(content) > CHECK_BYTES_MAX:
-        raise NotFoundError("domain check")
-    return content
+    try:
+        kind = os.fstat(handle)
+        if not stat.S_ISREG(kind.st_mode) or kind.st_size > CHECK_BYTES_MAX:
+            raise NotFoundError("domain check")
+        return os.read(handle, CHECK_BYTES_MAX)
+    finally:
+        os.close(handle)

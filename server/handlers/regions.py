@@ -14,7 +14,11 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What a page follows: the topics that wake it, and how to look at the tables."""
+    """What a page follows: the topics that wake it, and how to look at the tables.
 
+    `holder` is who has the page open, for the limit on how many.
+    """
+
+    holder: str
     topics: Sequence[str]
     look: Callable[[], Awaitable[Regions]]

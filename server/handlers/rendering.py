@@ -12,17 +12,15 @@ import structlog
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from sanic import HTTPResponse, Request
-from sanic.exceptions import SanicException
 from sanic.response import html, redirect
 
 import web
 from server.core.energy import kwh_text
-from server.core.errors import LimitedError, MallwattError
 from server.core.money import yuan_text
 from server.handlers.assets import asset_url
-from server.handlers.guards import FORM_COOKIE, csrf_of, set_cookie
+from server.handlers.guards import FORM_COOKIE, csrf_of, form_secret, is_https, set_cookie
 from server.handlers.messages import messages, say
-from server.http.answers import request_id, status_of
+from server.http.answers import request_id, told_of
 from server.http.context import WebContext
 from server.http.locale import Locale, locale_of, problem_text
 
@@ -87,7 +85,12 @@ def page(
     response = html(body, status=status, headers={**HEADERS, **(headers or {})})
     if request.args.get("lang") in set(Locale):
         response.add_cookie(
-            "lang", locale.value, path="/", max_age=YEAR_S, samesite="Lax", secure=False
+            "lang",
+            locale.value,
+            path="/",
+            max_age=YEAR_S,
+            samesite="Lax",
+            secure=is_https(context),
         )
     return response
 
@@ -96,8 +99,8 @@ def form_page(
     request: Request, context: WebContext, template: str, *, status: int = 200, **facts: object
 ) -> HTTPResponse:
     """A page with a form for somebody who has no session: its CSRF token hangs on a cookie."""
-    secret = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(24)
-    facts = {**facts, "csrf": csrf_of(secret)}
+    secret = form_secret(request) or secrets.token_urlsafe(24)
+    facts = {**facts, "csrf": csrf_of(context, secret)}
     response = page(request, context, template, status=status, headers=None, **facts)
     set_cookie(response, context, FORM_COOKIE, secret, path="/", life_s=FORM_LIFE_S)
     return response
@@ -112,36 +115,23 @@ def error_page(context: WebContext, home: str) -> Callable[[Request, Exception],
     """An exception handler that answers with a page in the caller's words, never a trace."""
 
     def answer(request: Request, error: Exception) -> HTTPResponse:
-        status, code, detail, headers = _told(error)
-        if status >= 500:
+        told = told_of(error)
+        if told.status >= 500:
             log.error("page failed", request_id=request_id(request), exc_info=error)
-        words = problem_text(code, detail, locale_of(request), public=status < 500)
+        detail = told.detail if told.status == 422 else ""  # what was typed wrong; no ids
         return page(
             request,
             context,
             "error.html",
-            status=status,
-            headers=headers,
-            words=words,
-            error_status=status,
+            status=told.status,
+            headers=dict(told.headers),
+            words=problem_text(told.code, detail, locale_of(request)),
+            error_status=told.status,
             request_id=request_id(request),
             home=home,
         )
 
     return answer
-
-
-def _told(error: Exception) -> tuple[int, str, str, dict[str, str]]:
-    """Status, code, public detail and headers of an error."""
-    if isinstance(error, LimitedError):
-        return 429, error.code, "", {"Retry-After": str(error.retry_after_s)}
-    if isinstance(error, MallwattError):
-        status = status_of(error)
-        return status, error.code, error.detail if status == 422 else "", {}
-    if isinstance(error, SanicException) and error.status_code < 500:
-        codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-        return error.status_code, codes.get(error.status_code, "bad_request"), "", {}
-    return 500, "internal", "", {}
 
 
 def _other_locale(request: Request, locale: Locale) -> tuple[str, str]:

@@ -1,6 +1,8 @@
 """JSON answers and problems; the one table from errors to statuses."""
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +23,8 @@ from server.core.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from server.http.locale import Locale, locale_of, problem_text
+from server.http.bodies import read_path
+from server.http.locale import locale_of, problem_text
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +39,21 @@ STATUS_BY_ERROR: tuple[tuple[type[MallwattError], int], ...] = (
     (UnavailableError, 503),
 )
 
-# not understood at all, against understood and refused (422)
-MALFORMED = frozenset({"invalid_body", "idempotency_key_needed", "bad_request"})
+# before the table above: not understood at all is no 422, which is understood and refused
+STATUS_BY_CODE = {
+    "invalid_body": 400,
+    "idempotency_key_needed": 400,
+    "bad_request": 400,
+    "body_too_large": 413,
+}
+# Sanic's own errors; any other below 500 is a bad request, any other at all is ours
+CODE_BY_STATUS = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "body_too_large",
+    503: "unavailable",
+}
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
 
@@ -61,8 +77,8 @@ def iso(at: datetime | None) -> str | None:
 
 def status_of(error: MallwattError) -> int:
     """The HTTP status of a typed error; a peer's fault is 502, ours 500."""
-    if error.code in MALFORMED:
-        return 400
+    if error.code in STATUS_BY_CODE:
+        return STATUS_BY_CODE[error.code]
     for kind, status in STATUS_BY_ERROR:
         if isinstance(error, kind):
             return status
@@ -87,35 +103,44 @@ def request_id(request: Request) -> str:
     return str(request.ctx.request_id)
 
 
-def answer_error(request: Request, error: Exception) -> HTTPResponse:
-    """Every exception that reaches the door as a problem; never a stack trace."""
-    locale: Locale = locale_of(request)
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a client may be told of an error; `detail` is empty where it is not theirs to read."""
+
+    status: int
+    code: str
+    detail: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def told_of(error: Exception) -> Told:
+    """The one way from any exception to an answer, a problem's or a page's."""
     if isinstance(error, MallwattError):
         status = status_of(error)
-        detail = problem_text(error.code, error.detail, locale, public=status < 500)
-        answer = problem(request, status, error.code, detail)
+        headers = {}
         if isinstance(error, LimitedError):
-            answer.headers["Retry-After"] = str(error.retry_after_s)
-        if status == 401:
-            answer.headers["WWW-Authenticate"] = "Bearer"
-        if status >= 500:
-            log.error("request failed", request_id=request_id(request), exc_info=error)
-        return answer
-    if isinstance(error, SanicException) and error.status_code < 500:
-        code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
-            error.status_code, "bad_request"
-        )
-        answer = problem(
-            request,
-            error.status_code,
-            code,
-            problem_text(code, "", locale, public=True),
-        )
-        for name, value in (error.headers or {}).items():
-            answer.headers[name] = str(value)
-        return answer
-    log.error("request failed", request_id=request_id(request), exc_info=error)
-    return problem(request, 500, "internal", problem_text("internal", "", locale, public=False))
+            headers["Retry-After"] = str(error.retry_after_s)
+        return Told(status, error.code, error.detail if status < 500 else "", headers)
+    if isinstance(error, SanicException) and (
+        error.status_code < 500 or error.status_code in CODE_BY_STATUS
+    ):
+        code = CODE_BY_STATUS.get(error.status_code, "bad_request")
+        given = {name: str(value) for name, value in (error.headers or {}).items()}
+        return Told(error.status_code, code, headers=given)
+    return Told(500, "internal")
+
+
+def answer_error(request: Request, error: Exception) -> HTTPResponse:
+    """Every exception that reaches the door as a problem; never a stack trace."""
+    told = told_of(error)
+    if told.status >= 500:
+        log.error("request failed", request_id=request_id(request), exc_info=error)
+    words = problem_text(told.code, told.detail, locale_of(request))
+    answer = problem(request, told.status, told.code, words)
+    answer.headers.update(told.headers)
+    if told.status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
 
 
 async def add_headers(request: Request, response: BaseHTTPResponse) -> None:
@@ -126,6 +151,7 @@ async def add_headers(request: Request, response: BaseHTTPResponse) -> None:
 
 
 def install_answers(app: Sanic[Any, Any]) -> None:
-    """Make problems of all errors, and give each answer its request id."""
+    """Read all paths alike, make problems of all errors, give each answer its request id."""
+    app.register_middleware(read_path, "request")
     app.error_handler.add(Exception, answer_error)
     app.register_middleware(add_headers, "response")

@@ -1,15 +1,40 @@
-"""Typed reading of what a client sends; anything else is an InvalidInputError."""
+"""Typed reading of what a client sends: path, query, body, address."""
 
+import re
 from datetime import date
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TypeVar
+from urllib.parse import unquote
 
 import msgspec
 from sanic import Request
 
-from server.core.errors import InvalidInputError
+from server.core.errors import InvalidInputError, NotFoundError
 
 T = TypeVar("T")
 BODY_BYTES_MAX = 64 * 1024
+PATH_PART_MAX = 200
+IPV6_SUBNET_BITS = 64  # what one household or phone is given: it has all the addresses in it
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+async def read_path(request: Request) -> None:
+    """Decode the parts of the path for every handler, once and strictly; raises NotFoundError.
+
+    Sanic's own `unquote` holds for a route or not by the order in which its tree is built.
+    """
+    parts = {name: _path_text(str(part)) for name, part in request.match_info.items()}
+    request.match_info = parts  # a new one: Sanic caches the other for the next request
+
+
+def _path_text(quoted: str) -> str:
+    try:
+        text = unquote(quoted, errors="strict")
+    except UnicodeDecodeError as error:
+        raise NotFoundError("path") from error
+    if len(text) > PATH_PART_MAX or "\0" in text:  # PostgreSQL's text has no NUL
+        raise NotFoundError("path")
+    return text
 
 
 def json_body(request: Request, shape: type[T]) -> T:
@@ -38,11 +63,31 @@ def date_argument(request: Request, name: str) -> date:
     if text is None:
         raise InvalidInputError(f"query argument {name!r} is missing")
     try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidInputError(f"{name}: not a date YYYY-MM-DD: {text!r}") from error
+        if _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass  # the 30th of February is refused like any other text
+    raise InvalidInputError(f"{name}: not a date YYYY-MM-DD: {text!r}")
 
 
 def client_address(request: Request) -> str:
     """The client's address, through the configured number of proxies."""
-    return str(request.remote_addr or request.ip or "")
+    for text in (request.remote_addr, request.ip):
+        try:
+            return str(ip_address(text))
+        except ValueError:
+            continue  # a proxy's "unknown", or a socket file
+    return ""
+
+
+def limited_address(request: Request) -> str:
+    """What limits count a client by: its address, or the whole IPv6 subnet that it may choose from.
+
+    Who comes by an IPv6 network picks a new address for each try.
+    """
+    text = client_address(request)
+    if not text or not isinstance(address := ip_address(text), IPv6Address):
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address.packed, IPV6_SUBNET_BITS), strict=False))

@@ -161,8 +161,6 @@ async def site_of_code(site_id: int | None, code: str) -> SiteRef:
 
 async def find_shop(site_id: int | None, code: str, site_code: str | None) -> ShopLine:
     """The one shop of this code; ConflictError (`site_needed`) where several malls have it."""
-    if "\0" in code:  # PostgreSQL's text has none
-        raise NotFoundError("shop")
     if site_code is not None:
         site_id = (await site_of_code(site_id, site_code)).id
     found = await database.rows(

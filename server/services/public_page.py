@@ -86,7 +86,7 @@ async def order(
         raise ConflictError("nobody lives in this shop now")
     if not AMOUNT_MIN_FEN <= wish.amount_fen <= AMOUNT_MAX_FEN:
         raise InvalidInputError(f"between {AMOUNT_MIN_FEN} and {AMOUNT_MAX_FEN} fen")
-    if not 8 <= len(wish.nonce) <= NONCE_MAX or not wish.nonce.isalnum():
+    if not 8 <= len(wish.nonce) <= NONCE_MAX or not (wish.nonce.isascii() and wish.nonce.isalnum()):
         raise InvalidInputError("this form did not come from us")
     # another amount or method from the same page is another order, not a contradiction
     key = f"page-{wish.nonce}-{wish.amount_fen}-{wish.method}"

@@ -8,7 +8,7 @@ SITE = "SELECT id FROM site WHERE code = $1"
 
 async def find_site(code: str) -> int:
     """The site's id; raises NotFoundError."""
-    found = await row(pool(), SITE, code[:32])
+    found = await row(pool(), SITE, code)
     if found is None:
         raise NotFoundError(f"no site {code}")
     return int(found["id"])

@@ -120,6 +120,16 @@ class FakeDirectory:
         }
     )
 
+    @property
+    def wechat(self) -> FakePlatform:
+        """WeChat Pay, as long as no test has taken it away."""
+        return self.platforms[Platform.WECHAT]
+
+    @property
+    def alipay(self) -> FakePlatform:
+        """Alipay, likewise."""
+        return self.platforms[Platform.ALIPAY]
+
     async def of_site(self, site_id: int, platform: Platform) -> FakePlatform | None:
         """The same for every site."""
         assert site_id > 0

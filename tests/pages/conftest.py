@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from server.services import live
-from tests.pages.mall import PASSWORD, Mall, serve_mall
+from tests.pages.mall import Mall, database_template, mall, mall_port
+
+__all__ = ["database_template", "mall", "mall_port"]  # fixtures of this folder
 
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PHONE = (
@@ -18,18 +19,6 @@ PHONE = (
 )
 TIMEOUT_MS = 10_000
 OpenPage = Callable[..., Awaitable[Page]]
-
-
-@pytest_asyncio.fixture
-async def mall(
-    database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Mall]:
-    """A mall of the test's own."""
-    assert database is None
-    monkeypatch.setattr(live, "LOOK_S", 0.3)  # without Redis the page looks at this pace
-    monkeypatch.setattr(live, "PACE_S", 0.1)
-    async with serve_mall(tmp_path) as served:
-        yield served
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -41,16 +30,29 @@ async def chromium(browser_path: Path) -> AsyncIterator[Browser]:
         await browser.close()
 
 
+@pytest.fixture(scope="session")
+def kept_contexts() -> dict[str, BrowserContext]:
+    """Browser contexts by their options: a new one takes a new process, and its time."""
+    return {}
+
+
 @pytest_asyncio.fixture
-async def open_page(chromium: Browser, mall: Mall) -> AsyncIterator[OpenPage]:
-    """Opens pages in contexts of their own; a script's error or a refused load fails the test."""
-    contexts, complaints = [], []
+async def open_page(
+    chromium: Browser, mall: Mall, kept_contexts: dict[str, BrowserContext]
+) -> AsyncIterator[OpenPage]:
+    """Opens pages without cookies; a script's error or a refused load fails the test."""
+    opened_in: list[BrowserContext] = []
+    complaints: list[str] = []
 
     async def opened(path: str, **options: Any) -> Page:
         shape = {"viewport": {"width": 390, "height": 844}, "user_agent": PHONE, "locale": "zh-CN"}
-        context = await chromium.new_context(base_url=mall.url, **{**shape, **options})
-        context.set_default_timeout(TIMEOUT_MS)
-        contexts.append(context)
+        wanted = {**shape, **options}
+        key = repr(sorted(wanted.items()))
+        if key not in kept_contexts:
+            kept_contexts[key] = await chromium.new_context(base_url=mall.url, **wanted)
+            kept_contexts[key].set_default_timeout(TIMEOUT_MS)
+        context = kept_contexts[key]
+        opened_in.append(context)
         page = await context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
@@ -61,20 +63,25 @@ async def open_page(chromium: Browser, mall: Mall) -> AsyncIterator[OpenPage]:
         return page
 
     yield opened
-    for context in contexts:
-        await context.close()
+    for context in opened_in:
+        for page in context.pages:
+            await page.close()
+        await context.clear_cookies()
+        await context.unroute_all()
     assert complaints == []
 
 
 @pytest.fixture
-def log_in(open_page: OpenPage) -> OpenPage:
+def log_in(open_page: OpenPage, mall: Mall) -> OpenPage:
     """Opens the overview as one of the managers (each is named after its role)."""
 
     async def logged_in(name: str = "owner", **options: Any) -> Page:
-        page = await open_page("/admin/login", **options)
-        await page.fill("#name", name)
-        await page.fill("#password", PASSWORD)
-        await page.click("main button")
+        page = await open_page("about:blank", **options)
+        token = await mall.session_of(name)
+        await page.context.add_cookies(
+            [{"name": "mw_manager", "value": token, "url": f"{mall.url}/admin"}]
+        )
+        await page.goto("/admin")
         await page.wait_for_selector("#shops")
         return page
 

@@ -1,45 +1,37 @@
-"""A small mall for the pages' tests: a site file through the real import, states set by hand."""
+"""A small mall behind the whole web role: a site file, really imported, states set by hand.
+
+Importing takes longer than most tests: it is done once a worker, and each test gets a copy of the
+database. A module or folder that imports the fixtures `database_template` and `mall` has them.
+"""
 
 import itertools
+import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
+import pytest
+import pytest_asyncio
 from argon2 import PasswordHasher
 from sanic import Sanic
 
-from payments.contract import (
-    Method,
-    Notice,
-    NoticeAnswer,
-    PaymentRequest,
-    Platform,
-    PlatformRefusedError,
-    Trade,
-    TradeStatus,
-)
-from server.handlers import (
-    admin_api,
-    admin_pages,
-    health,
-    kiosk,
-    live,
-    public_page,
-    static,
-)
-from server.http.answers import install_answers
+from server.app import create_web_app
 from server.http.context import WebContext
-from server.models import database
-from server.services import managers, site_import
+from server.models import database as db
+from server.services import kiosks, live, managers, site_import
 from server.services.manager_acts import Role
 from server.services.site_file import ProfileFacts
 from server.services.wakeups import Wakeups
-from server.settings import Settings, load_settings
+from server.settings import load_settings
+from tests.fakes.login import FakeLogin
+from tests.fakes.payment_platform import FakeDirectory
 
 PASSWORD = "correct horse battery"
 PROFILE = "example/demo-relay"
@@ -92,75 +84,6 @@ SHOPS = (
 _names = itertools.count(1)
 
 
-class FakePlatform:
-    """A payment platform that takes every order and is never paid by itself."""
-
-    def __init__(self, platform: Platform, methods: frozenset[Method]) -> None:
-        self.platform = platform
-        self.methods = methods
-        self.merchant_id = "1900000109"
-        self.app_id = "wx0000000000000001"
-        self.requests: list[PaymentRequest] = []
-
-    async def create(self, request: PaymentRequest, now: datetime) -> Mapping[str, str]:
-        """The payment object of the method."""
-        assert request.expires_at > now
-        self.requests.append(request)
-        if request.method in {Method.WECHAT_NATIVE, Method.ALIPAY_QR}:
-            code_url = f"weixin://wxpay/bizpayurl?pr={request.out_trade_no}"
-            return {"code_url": code_url, "out_trade_no": request.out_trade_no}
-        url = f"https://pay.example/{request.out_trade_no}"
-        return {"url": url, "out_trade_no": request.out_trade_no}
-
-    async def query(self, out_trade_no: str, now: datetime) -> Trade:
-        """Nobody has paid."""
-        assert now.tzinfo is not None
-        return Trade(out_trade_no, TradeStatus.WAITING, self.merchant_id)
-
-    async def close(self, out_trade_no: str, now: datetime) -> None:
-        """Closing is never refused."""
-        assert out_trade_no
-        assert now.tzinfo is not None
-
-    def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
-        """No notice comes from here."""
-        raise PlatformRefusedError(f"{len(headers)} headers, {len(body)} bytes at {now}")
-
-    def acknowledge(self, *, accepted: bool, reason: str = "") -> NoticeAnswer:
-        """Plain words."""
-        return NoticeAnswer(200 if accepted else 400, reason.encode(), "text/plain")
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
-        self.requests.clear()
-
-
-@dataclass
-class FakeDirectory:
-    """Both platforms for every site."""
-
-    wechat: FakePlatform = field(
-        default_factory=lambda: FakePlatform(
-            Platform.WECHAT, frozenset({Method.WECHAT_NATIVE, Method.WECHAT_H5})
-        )
-    )
-    alipay: FakePlatform = field(
-        default_factory=lambda: FakePlatform(
-            Platform.ALIPAY, frozenset({Method.ALIPAY_QR, Method.ALIPAY_WAP})
-        )
-    )
-
-    async def of_site(self, site_id: int, platform: Platform) -> FakePlatform | None:
-        """The platform, whatever the site."""
-        assert site_id
-        return self.wechat if platform is Platform.WECHAT else self.alipay
-
-    async def methods(self, site_id: int) -> list[Method]:
-        """All methods of both."""
-        assert site_id
-        return sorted(self.wechat.methods | self.alipay.methods)
-
-
 @dataclass
 class Clock:
     """A clock that tests may set; None: the real one."""
@@ -181,12 +104,13 @@ class Mall:
     platforms: FakeDirectory
     clock: Clock
     site_id: int
+    app: Sanic[Any, Any]
     server: Any
 
     async def token_of(self, code: str) -> str:
         """The printed token of a shop."""
-        found = await database.row(
-            database.pool(),
+        found = await db.row(
+            db.pool(),
             "SELECT token FROM shop WHERE code = $1 AND site_id = $2",
             code,
             self.site_id,
@@ -195,42 +119,67 @@ class Mall:
         return str(found["token"])
 
     async def log_in(self, name: str) -> str:
-        """A bearer token of one of the managers."""
+        """The token of one of the managers, who gave the password."""
         session = await managers.log_in(name, PASSWORD, self.clock(), address="127.0.0.1")
         return session.token
+
+    async def session_of(self, name: str) -> str:
+        """The token of a manager who logged in before the test began."""
+        token = secrets.token_urlsafe(32)
+        await db.rows(
+            db.pool(),
+            "INSERT INTO manager_session (token_hash, manager_id, expires_at)"
+            " SELECT $2, id, $3 FROM manager WHERE name = $1",
+            *(name, managers.token_digest(token), self.clock() + managers.SESSION_LIFE),
+        )
+        return token
+
+    async def kiosk_of(self, name: str) -> str:
+        """The token of a kiosk that this manager has enrolled."""
+        manager = await managers.manager_of(await self.session_of(name), self.clock())
+        return await kiosks.enrol(self.site_id, "K1", manager, self.clock())
+
+    async def bind_manager(self, name: str, *, to: str) -> None:
+        """Let a manager see one mall alone, which has no shops."""
+        await db.rows(
+            db.pool(),
+            "WITH made AS (INSERT INTO site (code, name, timezone, poll_seconds, close_after_days,"
+            " weixin_templates, created_at) SELECT $2, $2, timezone, poll_seconds,"
+            " close_after_days, weixin_templates, created_at FROM site LIMIT 1 RETURNING id)"
+            " UPDATE manager SET site_id = made.id FROM made WHERE manager.name = $1",
+            *(name, to),
+        )
 
     async def pay(self, no: str, *, ticks: int) -> None:
         """Set the first of the four times of a top-up, as the workers would."""
         names = ("paid_at", "credited_at", "commanded_at", "confirmed_at")[:ticks]
         sets = ", ".join(f"{name} = $2" for name in names)
-        await database.rows(
-            database.pool(),
+        await db.rows(
+            db.pool(),
             f"UPDATE top_up SET status = 'paid', {sets} WHERE no = $1",  # noqa: S608 - ours
             *(no, self.clock()),
         )
 
     async def control(self, code: str, **columns: object) -> None:
         """Set columns of the control of a shop's meter, as the collector would."""
-        sets = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, start=3))
-        await database.rows(
-            database.pool(),
-            f"UPDATE meter_control SET {sets} WHERE meter_id = (SELECT id FROM meter"  # noqa: S608 - ours
-            " WHERE code = $1 AND site_id = $2)",
-            *(f"M-{code}", self.site_id, *columns.values()),
-        )
+        await control(self.site_id, code, **columns)
+
+
+async def control(site_id: int, code: str, **columns: object) -> None:
+    """Set columns of the control of a shop's meter."""
+    sets = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, start=3))
+    await db.rows(
+        db.pool(),
+        f"UPDATE meter_control SET {sets} WHERE meter_id = (SELECT id FROM meter"  # noqa: S608 - ours
+        " WHERE code = $1 AND site_id = $2)",
+        *(f"M-{code}", site_id, *columns.values()),
+    )
 
 
 @lru_cache(maxsize=1)
 def password_hash() -> str:
-    """The digest of everybody's password, made once: it is slow on purpose."""
-    return PasswordHasher().hash(PASSWORD)
-
-
-def settings_of(folder: Path, port: int) -> Settings:
-    """The settings of a development server on this port."""
-    return load_settings(
-        {"MALLWATT_DATA_DIR": str(folder), "MALLWATT_PUBLIC_URL": f"http://127.0.0.1:{port}"}
-    )
+    """The digest of everybody's password: a quick one, for tests log in all the time."""
+    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
 
 async def import_mall(folder: Path, code: str, name: str, now: datetime) -> int:
@@ -245,35 +194,42 @@ async def import_mall(folder: Path, code: str, name: str, now: datetime) -> int:
     return report.site_id
 
 
-async def set_the_stage(mall: Mall) -> None:
+async def set_the_stage(site_id: int, now: datetime) -> None:
     """Managers of every role; a shop that is on, one low, one off, one switching, one held."""
-    now = mall.clock()
     for role in Role:
-        await database.rows(
-            database.pool(),
+        await db.rows(
+            db.pool(),
             "INSERT INTO manager (name, password_hash, role, site_id, created_at)"
             " VALUES ($1, $2, $3, NULL, $4)",
             *(role.value, password_hash(), role.value, now),
         )
     for code, _, _ in SHOPS:
-        await mall.control(code, policy_state="connected", confirmed="connected", confirmed_at=now)
-    await mall.control("A103", policy_state="disconnected", confirmed="disconnected")
-    await mall.control(
+        await control(
+            site_id, code, policy_state="connected", confirmed="connected", confirmed_at=now
+        )
+    await control(site_id, "A103", policy_state="disconnected", confirmed="disconnected")
+    await control(
+        site_id,
         "B201",
         policy_state="disconnected",
         commanded="disconnected",
         commanded_at=now + timedelta(seconds=1),
     )
-    await mall.control(
-        "B203", confirmed="disconnected", hold_reason="电气检修", hold_by="engineer", held_at=now
+    await control(
+        site_id,
+        "B203",
+        confirmed="disconnected",
+        hold_reason="电气检修",
+        hold_by="engineer",
+        held_at=now,
     )
-    await database.rows(
-        database.pool(),
+    await db.rows(
+        db.pool(),
         "UPDATE tenancy SET supply_state = 'disconnected', supply_reasons = '[\"overdrawn\"]'"
         " WHERE shop_id IN (SELECT id FROM shop WHERE code IN ('A103', 'B201'))",
     )
-    await database.rows(
-        database.pool(),
+    await db.rows(
+        db.pool(),
         "INSERT INTO meter_status (meter_id, read_at, register_wh, points, tried_at, finding)"
         " SELECT id, $1::timestamptz - interval '1 minute' * id, 1234560 + id * 7770,"
         ' \'{"power_total": {"value": "3.214", "unit": "kW"}}\', $1,'
@@ -285,49 +241,68 @@ async def set_the_stage(mall: Mall) -> None:
     )
 
 
-def make_app(context: WebContext) -> Sanic:  # type: ignore[type-arg]  # as above
-    """The doors under test, composed as server/app.py does."""
-    app: Sanic = Sanic(f"pages_{next(_names)}")  # type: ignore[type-arg]  # as above
-    install_answers(app)
-    app.config.MOTD = False
-    app.config.TOUCHUP = False  # it rewrites Sanic itself, once a process
-    for door in (admin_api, admin_pages, health, kiosk, live, public_page, static):
-        app.blueprint(door.blueprint(context))
-    return app
-
-
 def make_context(
-    folder: Path, port: int, clock: Clock, platforms: FakeDirectory, wakeups: Wakeups | None = None
+    folder: Path, url: str, clock: Clock, platforms: FakeDirectory, **settings: str
 ) -> WebContext:
-    """What the doors are handed."""
-    return WebContext(
-        settings=settings_of(folder, port),
-        clock=clock,
-        platforms=platforms,
-        login=None,
-        wakeups=wakeups or Wakeups(None),
-    )
+    """What the doors are handed; `settings` are further variables of the environment."""
+    given = {"MALLWATT_DATA_DIR": str(folder), "MALLWATT_PUBLIC_URL": url, **settings}
+    return WebContext(load_settings(given), clock, platforms, FakeLogin(), Wakeups(None))
 
 
 @asynccontextmanager
-async def serve_mall(folder: Path) -> AsyncIterator[Mall]:
-    """The mall behind a real HTTP server on a port of its own; the database must be open."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
+async def serve_mall(folder: Path, port: int = 0, **settings: str) -> AsyncIterator[Mall]:
+    """The staged mall of the open database behind a real HTTP server, as server/app composes it."""
+    listening = socket.create_server(("127.0.0.1", port))
+    url = "http://{}:{}".format(*listening.getsockname())
     clock, platforms = Clock(), FakeDirectory()
-    site_id = await import_mall(folder, "demo", "示范商场", clock())
-    context = make_context(folder, port, clock, platforms)
-    app = make_app(context)
-    mall = Mall(f"http://127.0.0.1:{port}", context, platforms, clock, site_id, None)
-    await set_the_stage(mall)
+    context = make_context(folder, url, clock, platforms, **settings)
+    app = create_web_app(context, name=f"mall_{next(_names)}")
+    app.config.MOTD = False
+    site = await db.row(db.pool(), "SELECT id FROM site WHERE code = 'demo'")
+    assert site is not None
     server: Any = await app.create_server(sock=listening, return_asyncio_server=True)
-    mall.server = server
     await server.startup()
     await server.start_serving()
     try:
-        yield mall
+        yield Mall(url, context, platforms, clock, site["id"], app, server)
     finally:
         for connection in tuple(server.connections):
             connection.abort()
         await server.close()
         Sanic.unregister_app(app)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def database_template(
+    postgres_url: str, empty_schema: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A database in which the mall stands, for each test to be given a copy."""
+    name = f"mall_{next(_names)}"
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {empty_schema}")
+    await connection.close()
+    await db.open_database(urlsplit(postgres_url)._replace(path=f"/{name}").geturl())
+    now = datetime.now(UTC)
+    site_id = await import_mall(tmp_path_factory.mktemp(name), "demo", "示范商场", now)
+    await set_the_stage(site_id, now)
+    await db.close_database()
+    return name
+
+
+@pytest.fixture(scope="session")
+def mall_port() -> int:
+    """One port for all malls of a worker, one after the other: browsers keep what they know."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@pytest_asyncio.fixture
+async def mall(
+    database: None, tmp_path: Path, mall_port: int, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Mall]:
+    """A mall of the test's own."""
+    assert database is None
+    monkeypatch.setattr(live, "LOOK_S", 0.3)  # without Redis the page looks at this pace
+    monkeypatch.setattr(live, "PACE_S", 0.1)
+    async with serve_mall(tmp_path, mall_port) as served:
+        yield served

@@ -25,6 +25,17 @@ async def test_a_wrong_password_is_told_in_words_and_keeps_the_name(open_page: O
     assert await page.input_value("#name") == "owner"
 
 
+async def test_the_right_password_opens_the_overview(open_page: OpenPage) -> None:
+    page = await open_page("/admin/login")
+    await page.fill("#name", "owner")
+    await page.fill("#password", PASSWORD)
+    await page.click("main button")
+    await page.wait_for_selector("#shops")
+    [cookie] = [one for one in await page.context.cookies() if one["name"] == "mw_manager"]
+    kept = {name: cookie[name] for name in ("path", "httpOnly", "sameSite", "secure")}
+    assert kept == {"path": "/admin", "httpOnly": True, "sameSite": "Lax", "secure": False}
+
+
 async def test_without_a_session_every_page_leads_to_the_login(mall: Mall) -> None:
     async with httpx.AsyncClient(base_url=mall.url) as client:
         for path in ("/admin", "/admin/shops/A101", "/admin/shops/A101/supply?state=connected"):

@@ -21,22 +21,33 @@ def test_an_event_carries_every_line_of_its_region() -> None:
 
 def test_slots_are_bounded_and_given_back() -> None:
     slots = StreamSlots(most=1)
-    with slots.take():
-        with pytest.raises(UnavailableError), slots.take():
+    with slots.take("manager:1"):
+        with pytest.raises(UnavailableError), slots.take("manager:2"):
             pass
         assert slots.taken == 1
     assert slots.taken == 0
 
 
+def test_nobody_takes_the_slots_of_all_others() -> None:
+    slots = StreamSlots(most=9, most_per_holder=2)
+    with slots.take("address:192.0.2.1"), slots.take("address:192.0.2.1"):
+        with pytest.raises(UnavailableError), slots.take("address:192.0.2.1"):
+            pass
+        with slots.take("manager:1"):
+            assert slots.taken == 3
+    with slots.take("address:192.0.2.1"):
+        assert slots.taken == 1
+
+
 def test_nobody_comes_in_once_it_is_closed() -> None:
     slots = StreamSlots()
     slots.closed = True
-    with pytest.raises(UnavailableError), slots.take():
+    with pytest.raises(UnavailableError), slots.take("manager:1"):
         pass
 
 
 async def test_a_stream_ends_when_the_process_stops(mall: Mall) -> None:
-    token = await mall.log_in("owner")
+    token = await mall.session_of("owner")
     async with (
         httpx.AsyncClient(base_url=mall.url, cookies={"mw_manager": token}) as client,
         asyncio.timeout(10),
@@ -80,7 +91,7 @@ async def _tell_until_cancelled(wakeups: Wakeups) -> None:
 
 
 async def test_a_stream_begins_with_all_regions(mall: Mall) -> None:
-    token = await mall.log_in("owner")
+    token = await mall.session_of("owner")
     async with httpx.AsyncClient(base_url=mall.url, cookies={"mw_manager": token}) as client:
         expected = {"/admin/live": 2, "/admin/shops/A101/live": 4}
         for path, regions in expected.items():
@@ -100,7 +111,7 @@ async def _first_events(stream: httpx.Response, count: int) -> list[str]:
 
 
 async def test_a_stream_ends_with_the_session(mall: Mall) -> None:
-    token = await mall.log_in("owner")
+    token = await mall.session_of("owner")
     async with httpx.AsyncClient(base_url=mall.url, cookies={"mw_manager": token}) as client:
         async with asyncio.timeout(10), client.stream("GET", "/admin/live") as stream:
             await managers.log_out(token)
