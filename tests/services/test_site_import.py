@@ -1,9 +1,13 @@
-from datetime import UTC, datetime
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from server.models.database import pool, rows
+from server.services.readings import NewReading, keep
+from server.services.settlement import close_days, settle_due
 from server.services.site_file import ProfileFacts, SiteFileError
 from server.services.site_import import ImportReport, import_site
 
@@ -62,3 +66,184 @@ async def test_a_bad_file_names_the_place_and_changes_nothing(
     assert any(fault.place.startswith(place) for fault in caught.value.faults), caught.value
     after = await rows(pool(), "SELECT (SELECT count(*) FROM ledger_transaction), * FROM meter")
     assert after == before
+
+
+SECOND_METER = """
+[[meter]]
+code = "M-2"
+gateway = "gw-01"
+unit = 2
+profile = "example/demo-relay"
+shop = "A2"
+
+[[shop]]
+code = "A2"
+name = "面馆"
+tariff = "flat"
+supply_policy = "immediate"
+binding_code = "482914"
+"""
+
+
+async def change(path: Path, *pairs: tuple[str, str]) -> None:
+    """Write the file anew with each first text in place of the second."""
+    content = path.read_text(encoding="utf-8")
+    for was, becomes in pairs:
+        assert was in content, was
+        content = content.replace(was, becomes, 1)
+    path.write_text(content, encoding="utf-8")
+
+
+async def keep_readings(*registers_wh: int, every: timedelta = timedelta(hours=1)) -> datetime:
+    """Readings of M-1 since the import; the time of the last."""
+    found = await rows(pool(), "SELECT id FROM meter WHERE code = 'M-1'")
+    at = NOW
+    for number, register_wh in enumerate(registers_wh):
+        at = NOW + every * number
+        await keep([NewReading(found[0]["id"], at, register_wh, 0)], at)
+    await settle_due(at)
+    return at
+
+
+async def test_meters_may_swap_their_places(mall: ImportReport, site_path: Path) -> None:
+    site_path.write_text(site_path.read_text(encoding="utf-8") + SECOND_METER, encoding="utf-8")
+    await import_site(site_path, PROFILES, NOW)
+    await change(site_path, ("unit = 1", "unit = 3"), ("unit = 2", "unit = 1"))
+    await change(site_path, ("unit = 3", "unit = 2"))
+    report = await import_site(site_path, PROFILES, NOW)
+    assert report.updated == {"meter": 2}
+    found = await rows(pool(), "SELECT code, unit FROM meter ORDER BY code")
+    assert found == [{"code": "M-1", "unit": 2}, {"code": "M-2", "unit": 1}]
+    assert (await import_site(site_path, PROFILES, NOW)).updated == {}
+
+
+@pytest.mark.parametrize(
+    ("meter", "fault"),
+    [
+        ("unit = 1", "two meters at unit 1"),
+        ('unit = 1\naddress = "12"', "two meters at unit 1"),
+        ("unit = 2", None),
+    ],
+)
+async def test_two_meters_in_one_place_are_refused(
+    mall: ImportReport, site_path: Path, meter: str, fault: str | None
+) -> None:
+    content = site_path.read_text(encoding="utf-8") + SECOND_METER.replace("unit = 2", meter)
+    site_path.write_text(content, encoding="utf-8")
+    if fault is None:
+        assert (await import_site(site_path, PROFILES, NOW)).created["meter"] == 1
+    else:
+        with pytest.raises(SiteFileError, match=fault):
+            await import_site(site_path, PROFILES, NOW)
+
+
+async def test_a_place_that_a_meter_outside_the_file_has_is_refused(
+    mall: ImportReport, site_path: Path
+) -> None:
+    await change(site_path, ('code = "M-1"', 'code = "M-9"'))
+    with pytest.raises(SiteFileError, match="meter M-1 is already there on gateway gw-01"):
+        await import_site(site_path, PROFILES, NOW)
+
+
+async def test_a_moved_meter_takes_its_open_days_along(mall: ImportReport, site_path: Path) -> None:
+    """Both shops are settled anew; the one without a meter keeps no day of it."""
+    site_path.write_text(site_path.read_text(encoding="utf-8") + SECOND_METER, encoding="utf-8")
+    await import_site(site_path, PROFILES, NOW)
+    at = await keep_readings(5_000, 6_000)
+    await change(site_path, ('shop = "A1"', 'shop = "A2"'))
+    await import_site(site_path, PROFILES, at)
+    assert len(await settle_due(at)) == 2
+    found = await rows(
+        pool(),
+        "SELECT code, amount_fen FROM open_day JOIN tenancy ON tenancy.id = tenancy_id"
+        " JOIN shop ON shop.id = shop_id",
+    )
+    assert found == [{"code": "A2", "amount_fen": 100}]
+
+
+async def test_a_part_of_the_file_says_nothing_of_other_meters(
+    mall: ImportReport, site_path: Path
+) -> None:
+    only_permits = replace(PROFILES["example/demo-relay"], permit_only=True)
+    await import_site(site_path, {"example/demo-relay": only_permits}, NOW)
+    site_path.write_text(
+        '[site]\ncode = "demo"\nname = "示范商场"\ntimezone = "Asia/Shanghai"\n', encoding="utf-8"
+    )
+    await import_site(site_path, PROFILES, NOW)
+    assert await rows(pool(), "SELECT permit_only FROM meter_control") == [{"permit_only": True}]
+
+
+async def test_a_meter_without_a_relay_any_more_has_nothing_to_control(
+    mall: ImportReport, site_path: Path
+) -> None:
+    no_relay = replace(PROFILES["example/demo-relay"], has_relay=False)
+    await import_site(site_path, {"example/demo-relay": no_relay}, NOW)
+    assert await rows(pool(), "SELECT meter_id FROM meter_control") == []
+    await import_site(site_path, PROFILES, NOW)
+    assert len(await rows(pool(), "SELECT meter_id FROM meter_control")) == 1
+
+
+async def test_a_new_price_holds_from_the_import_on(mall: ImportReport, site_path: Path) -> None:
+    """For the open days too, and at once: nobody goes on by rules that were kept."""
+    at = await keep_readings(5_000, 6_000)
+    await change(site_path, ('price = "1.00"', 'price = "2.00"'))
+    await import_site(site_path, PROFILES, at)
+    await settle_due(at)
+    assert await rows(pool(), "SELECT amount_fen FROM open_day") == [{"amount_fen": 200}]
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "fault"),
+    [
+        ('price = "1.00"', 'price = "2.00"', "days up to 2026-05-20 are closed"),
+        ("valid_from = 2026-01-01", "valid_from = 2026-05-20", "days up to 2026-05-20 are closed"),
+        ('"Asia/Shanghai"', '"Asia/Tokyo"', "days up to 2026-05-20 are closed by it"),
+    ],
+)
+async def test_what_touches_closed_days_is_refused(
+    mall: ImportReport, site_path: Path, was: str, becomes: str, fault: str
+) -> None:
+    at = await keep_readings(*range(5_000, 7_000, 100))
+    assert await close_days(at) == 1
+    await change(site_path, (was, becomes))
+    with pytest.raises(SiteFileError, match=fault):
+        await import_site(site_path, PROFILES, at)
+
+
+async def test_a_tariff_that_a_shop_left_still_guards_its_closed_days(
+    mall: ImportReport, site_path: Path
+) -> None:
+    at = await keep_readings(*range(5_000, 7_000, 100))
+    await close_days(at)
+    other = '[[tariff]]\ncode = "other"\nkind = "flat"\nprice = "3"\nvalid_from = 2026-01-01\n'
+    await change(site_path, ("[[gateway]]", other + "[[gateway]]"))
+    await change(site_path, ('tariff = "flat"', 'tariff = "other"'))
+    await import_site(site_path, PROFILES, at)
+    await change(site_path, ('price = "1.00"', 'price = "2.00"'))
+    with pytest.raises(SiteFileError, match="days up to 2026-05-20 are closed"):
+        await import_site(site_path, PROFILES, at)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "place"),
+    [
+        ("valid_from = 2026-01-01", "valid_from = 2026-05-21", "shop[0].tariff"),
+        ('name = "茶饮"', 'name = "\\u0000"', "file"),
+        ('timezone = "Asia/Shanghai"', 'timezone = "localtime"', "site.timezone"),
+    ],
+)
+async def test_a_first_file_that_could_not_be_worked_with_is_refused(
+    database: None, site_path: Path, was: str, becomes: str, place: str
+) -> None:
+    await change(site_path, (was, becomes))
+    with pytest.raises(SiteFileError) as caught:
+        await import_site(site_path, PROFILES, NOW)
+    assert [fault.place for fault in caught.value.faults] == [place]
+    assert await rows(pool(), "SELECT id FROM site") == []
+
+
+async def test_two_imports_at_once_are_one_after_the_other(database: None, site_path: Path) -> None:
+    reports = await asyncio.gather(*(import_site(site_path, PROFILES, NOW) for _ in range(4)))
+    assert sorted(report.created.get("shop", 0) for report in reports) == [0, 0, 0, 1]
+    posted = await rows(pool(), "SELECT count(*) AS n FROM ledger_transaction")
+    assert posted == [{"n": 1}]
