@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from server.channels.log.client import LogChannel
 from server.channels.weixin.client import WeixinClient
 from server.channels.weixin.client import build as build_weixin
 from server.channels.weixin.tokens import MemoryTokenStore, RedisTokenStore
+from server.core.errors import UnavailableError
 from server.devices.profiles import Profile, load_catalogue
 from server.handlers import (
     admin_api,
@@ -93,6 +94,7 @@ def configure_logging(settings: Settings) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                tell_absence_briefly,
                 structlog.processors.format_exc_info,
                 renderer,
             ],
@@ -103,6 +105,20 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(logging.INFO)
     for noisy in ("httpx", "httpcore", "sanic.root", "sanic.access", "tortoise", "pymodbus"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def tell_absence_briefly(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A log processor: a peer that is away is told in one line; where that was noticed is noise."""
+    given = event.get("exc_info")
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, UnavailableError) or (error and event.get("logger") == "asyncpg.pool"):
+        event["exc_info"] = None
+        event["why"] = str(error)
+    return event
 
 
 class Merchants:

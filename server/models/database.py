@@ -115,6 +115,10 @@ def _told_away() -> Iterator[None]:
         yield
     except AWAY as error:
         raise DatabaseAwayError(f"the database is away: {error}") from error
+    except asyncpg.InterfaceError as error:
+        if "connection is closed" not in str(error):  # asyncpg has no class of its own for this
+            raise
+        raise DatabaseAwayError(f"the database is away: {error}") from error
 
 
 async def row(connection: Connection, sql: str, *values: object) -> Row | None:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from tortoise.exceptions import BaseORMException
 
+from server.core.errors import UnavailableError
 from server.models import database
 
 TIMEOUT_S = 2.0
@@ -16,7 +17,7 @@ async def database_problem() -> str | None:
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await database.rows(database.pool(), "SELECT id FROM site LIMIT 1")
-    except (BaseORMException, OSError, TimeoutError) as error:
+    except (BaseORMException, UnavailableError, TimeoutError) as error:
         return type(error).__name__
     return None
 
