@@ -3,17 +3,17 @@
 Each role opens what it needs, runs until cancelled, and closes in the opposite order.
 """
 
+import asyncio
 import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,12 +21,6 @@ from redis.asyncio import Redis
 from sanic import Sanic
 
 import miniprogram_api.routes
-import payments.alipay.client
-import payments.alipay.config
-import payments.wechat.client
-import payments.wechat.config
-from payments.contract import MerchantConfigError, Method, PaymentPlatform, Platform
-from payments.sandbox.keys import ALIPAY_APP_ID, WECHAT_MCHID
 from server.channels.contract import MessageChannel
 from server.channels.log.client import LogChannel
 from server.channels.weixin.client import WeixinClient
@@ -46,7 +40,8 @@ from server.handlers import (
 )
 from server.http.answers import install_answers
 from server.http.context import WebContext
-from server.models.database import close_database, from_json, open_database, pool, rows
+from server.merchants import Merchants
+from server.models.database import close_database, open_database
 from server.services.site_file import ProfileFacts
 from server.services.wakeups import Wakeups
 from server.settings import Settings
@@ -56,14 +51,10 @@ from server.workers.worker import run_worker
 
 log = structlog.get_logger(__name__)
 
-MERCHANTS_KEPT_S = 2.0
-SANDBOX_MERCHANTS = frozenset({WECHAT_MCHID, ALIPAY_APP_ID})
+REDIS_CONNECT_S = 1.0
 REQUEST_BYTES_MAX = 256 * 1024
-MERCHANTS = """
-SELECT id, platform, settings,
-       CASE platform WHEN 'wechat' THEN merchant_id ELSE app_id END AS app_or_mch_id
-FROM merchant WHERE site_id = $1
-"""
+STOP_LOOK_S = 0.05
+STOP_S = 5.0  # for answers under way; whoever supervises waits longer
 
 
 def wall_clock() -> datetime:
@@ -121,78 +112,6 @@ def tell_absence_briefly(
     return event
 
 
-class Merchants:
-    """Every site's payment platforms: built once a configuration, renewed after an import."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._built: dict[tuple[int, str], PaymentPlatform | None] = {}
-        self._rows: dict[int, tuple[float, list[dict[str, Any]]]] = {}
-
-    async def of_site(self, site_id: int, platform: Platform) -> PaymentPlatform | None:
-        """The site's merchant at a platform; None without one, or with unusable keys."""
-        for merchant in await self._merchants(site_id):
-            if merchant["platform"] == platform.value:
-                return self._platform(merchant)
-        return None
-
-    async def methods(self, site_id: int) -> Sequence[Method]:
-        """All methods by which this site can be paid."""
-        built = [self._platform(one) for one in await self._merchants(site_id)]
-        offered = {method for one in built if one is not None for method in one.methods}
-        return [method for method in Method if method in offered]
-
-    async def _merchants(self, site_id: int) -> list[dict[str, Any]]:
-        kept = self._rows.get(site_id)
-        if kept is None or time.monotonic() - kept[0] > MERCHANTS_KEPT_S:
-            kept = (time.monotonic(), await rows(pool(), MERCHANTS, site_id))
-            self._rows[site_id] = kept
-        return kept[1]
-
-    def _platform(self, merchant: Mapping[str, Any]) -> PaymentPlatform | None:
-        if self._settings.is_production and merchant["app_or_mch_id"] in SANDBOX_MERCHANTS:
-            return None  # imported while this was a playground
-        settings: dict[str, str] = from_json(merchant["settings"])
-        key = (merchant["id"], _fingerprint(settings))
-        if key not in self._built:
-            self._built[key] = self._build(merchant["platform"], settings)
-        return self._built[key]
-
-    def _build(self, platform: str, settings: Mapping[str, str]) -> PaymentPlatform | None:
-        values: dict[str, Any] = {
-            name: Path(value) if name.endswith("_file") else value
-            for name, value in settings.items()
-        }
-        try:
-            if platform == Platform.WECHAT.value:
-                wechat = payments.wechat.config.load(**values)
-                return payments.wechat.client.build(wechat, self._settings.wechat_pay_url)
-            alipay = payments.alipay.config.load(**values)
-            return payments.alipay.client.build(alipay, self._settings.alipay_gateway_url)
-        except MerchantConfigError as error:
-            # no trace: the detail names the setting, and a trace could quote a key
-            log.error("a merchant cannot be used", detail=error.detail)  # noqa: TRY400  see above
-            return None
-
-    async def aclose(self) -> None:
-        """Close every platform's connections."""
-        for platform in self._built.values():
-            if platform is not None:
-                await platform.aclose()
-
-
-def _fingerprint(settings: Mapping[str, str]) -> str:
-    """Changes with the settings and with each key file."""
-    stamps = []
-    for name, value in sorted(settings.items()):
-        stamp = 0
-        if name.endswith("_file"):
-            with suppress(OSError):  # a missing file is the builder's to name
-                stamp = os.stat(value).st_mtime_ns  # noqa: PTH116  one stat of a local file
-        stamps.append(f"{name}={value}@{stamp}")
-    return "|".join(stamps)
-
-
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What a role reaches of the world."""
@@ -213,7 +132,10 @@ async def open_outside(settings: Settings, *, pool_max: int = 10) -> AsyncIterat
         redis = None
         if settings.redis_url is not None:
             redis = Redis.from_url(
-                settings.redis_url, socket_timeout=None, health_check_interval=15
+                settings.redis_url,
+                socket_connect_timeout=REDIS_CONNECT_S,
+                socket_timeout=None,  # a subscription is silent for hours; telling is limited
+                health_check_interval=15,
             )
             stack.push_async_callback(redis.aclose)
         merchants = Merchants(settings)
@@ -241,7 +163,7 @@ def create_web_app(context: WebContext, *, name: str = "mallwatt") -> Sanic[Any,
         REQUEST_TIMEOUT=15,
         RESPONSE_TIMEOUT=40,
         KEEP_ALIVE_TIMEOUT=30,
-        GRACEFUL_SHUTDOWN_TIMEOUT=5,
+        GRACEFUL_SHUTDOWN_TIMEOUT=STOP_S,
         ACCESS_LOG=False,
         PROXIES_COUNT=context.settings.proxies_count or None,
         TOUCHUP=False,  # it rewrites the server class once a process; tests make several apps
@@ -283,14 +205,29 @@ async def serve_web(settings: Settings, ready: socket.socket | None = None) -> N
         await server.after_start()
         log.info("web is ready", at=str(settings.http))
         try:
-            await server.serve_forever()
+            await asyncio.Event().wait()
         finally:
-            await server.before_stop()
-            closed = server.close()
-            for connection in tuple(server.connections):
-                connection.close()
-            await closed
-            await server.after_stop()
+            await _stop(server)
+
+
+async def _stop(server: Any) -> None:
+    """Take nobody more, give the answers that are under way, then go."""
+    await server.before_stop()
+    closed = server.close()
+    for _ in range(int(STOP_S / STOP_LOOK_S)):
+        if not _still_answering(server):
+            break
+        await asyncio.sleep(STOP_LOOK_S)
+    for connection in tuple(server.connections):
+        connection.abort()
+    await closed
+    await server.after_stop()
+
+
+def _still_answering(server: Any) -> bool:
+    """Whether an answer is under way; hangs up where none is."""
+    idle = [connection.close_if_idle() for connection in tuple(server.connections)]
+    return not all(idle)
 
 
 async def serve_worker(settings: Settings) -> None:

@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["sandbox"]:  # its options are the sandbox's own to read
         return _sandbox(words[1:])
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        print("mallwatt: an argument is not UTF-8", file=sys.stderr)
+        return 2
     options = _parser().parse_args(words)
     try:
         settings = load_settings(os.environ)
@@ -61,8 +66,7 @@ def _sandbox(words: Sequence[str]) -> int:
 
 
 async def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    app = _app()
-    app.configure_logging(settings)
+    app = _app(settings)
     settings = _with_database(settings)
     serve: dict[str, Callable[[Settings], Awaitable[None]]] = {
         "web": app.serve_web,
@@ -82,17 +86,18 @@ async def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 async def _import(settings: Settings, options: argparse.Namespace) -> int:
+    from server.merchants import SANDBOX_MERCHANTS  # noqa: PLC0415  see _app
     from server.services.site_file import SiteFileError  # noqa: PLC0415  see _app
     from server.services.site_import import import_site  # noqa: PLC0415  see _app
 
-    app = _app()
+    app = _app(settings)
     async with app.open_outside(_with_database(settings)) as outside:
         try:
             report = await import_site(
                 options.file,
                 app.profile_facts(settings),
                 app.wall_clock(),
-                refused_merchants=app.SANDBOX_MERCHANTS if settings.is_production else (),
+                refused_merchants=SANDBOX_MERCHANTS if settings.is_production else (),
             )
         except SiteFileError as error:
             for fault in error.faults:
@@ -110,8 +115,8 @@ async def _import(settings: Settings, options: argparse.Namespace) -> int:
 async def _meter(settings: Settings, options: argparse.Namespace) -> int:
     from server.services.meter_orders import read_meter, switch_and_wait  # noqa: PLC0415  see _app
 
-    app = _app()
-    actor = f"cli:{getpass.getuser()}"
+    app = _app(settings)
+    actor = f"cli:{_account()}"
     async with app.open_outside(_with_database(settings)) as outside:
         now = app.wall_clock()
         if options.act == "read":
@@ -140,7 +145,7 @@ async def _manager(settings: Settings, options: argparse.Namespace) -> int:
     from server.services.manager_acts import Role  # noqa: PLC0415  see _app
     from server.services.sites import find_site  # noqa: PLC0415  see _app
 
-    app = _app()
+    app = _app(settings)
     password = getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline()
     async with app.open_outside(_with_database(settings)):
         site_id = await find_site(options.site) if options.site else None
@@ -158,7 +163,7 @@ async def _audit(settings: Settings, options: argparse.Namespace) -> int:
         if not options.json:
             print(line, file=sys.stderr)
 
-    async with _app().open_outside(_with_database(settings)):
+    async with _app(settings).open_outside(_with_database(settings)):
         report = await audit(progress)
     if options.json:
         answer = {
@@ -181,6 +186,7 @@ async def _audit(settings: Settings, options: argparse.Namespace) -> int:
 async def _run_all(settings: Settings, options: argparse.Namespace) -> int:
     from server.local.run import run_all  # noqa: PLC0415  see _app
 
+    _app(settings)
     if options.port is not None:
         settings = replace(
             settings,
@@ -198,10 +204,22 @@ def _moved(settings: Settings, port: int) -> str:
     return settings.public_url
 
 
-def _app() -> Any:
-    """The composition root, loaded when a command needs it: it takes most of a second."""
+def _account() -> str:
+    """Who runs the command; a container's account may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _app(settings: Settings) -> Any:
+    """The composition root, loaded when a command needs it: it takes most of a second.
+
+    From here on whatever is logged has our form: structlog's own shows every local of a trace.
+    """
     import server.app  # noqa: PLC0415  the reason stands above
 
+    server.app.configure_logging(settings)
     return server.app
 
 
