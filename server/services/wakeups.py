@@ -59,6 +59,7 @@ class Wakeups:
         except (RedisError, OSError, TimeoutError) as error:
             self._quiet_until = loop.time() + RETRY_S
             log.warning("redis is away; falling back to looking", error=type(error).__name__)
+        _heed_cancellation()
 
     @asynccontextmanager
     async def listen(self, topics: Sequence[str]) -> AsyncIterator["Listener"]:
@@ -69,6 +70,13 @@ class Wakeups:
             yield listener
         finally:
             await _end(task)
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation that redis' client may have lost on its way to us."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -36,3 +36,20 @@ async def test_without_redis_nothing_is_heard_and_nothing_breaks() -> None:
     async with wakeups.listen(["inbox"]) as listener:
         await wakeups.tell("inbox")
         assert await listener.wait(0.01) == set()
+
+
+async def test_who_tells_can_be_stopped(redis_url: str) -> None:
+    redis = Redis.from_url(redis_url)
+    wakeups = Wakeups(redis)
+
+    async def tell_for_ever() -> None:
+        while True:
+            await wakeups.tell("a", "b")
+
+    for turn in range(300):
+        task = asyncio.create_task(tell_for_ever())
+        await asyncio.sleep(turn % 10 * 0.0004)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=5)
+        assert done
+    await redis.aclose()
