@@ -107,8 +107,8 @@ class Listener:
         return heard
 
     async def run(self) -> None:
-        """Keep the subscription alive; reconnects after a pause."""
-        if self._redis is None:
+        """Keep the subscription alive; reconnects after a pause. Nothing to hear: ends at once."""
+        if self._redis is None or not self._patterns:
             return
         while True:
             try:
@@ -120,4 +120,4 @@ class Listener:
                             self._woken.set()
             except (RedisError, OSError) as error:
                 log.warning("redis is away; falling back to looking", error=type(error).__name__)
-                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(RETRY_S)  # whatever ended it: never in a tight ring
