@@ -1,6 +1,7 @@
 """Wake-ups over a real Redis: heard, lost without harm, and over when they should be."""
 
 import asyncio
+import time
 
 from redis.asyncio import Redis
 
@@ -52,4 +53,17 @@ async def test_who_tells_can_be_stopped(redis_url: str) -> None:
         task.cancel()
         done, _ = await asyncio.wait([task], timeout=5)
         assert done
+    await redis.aclose()
+
+
+async def test_who_listens_to_nothing_keeps_no_connection_and_no_processor_busy(
+    redis_url: str,
+) -> None:
+    redis = Redis.from_url(redis_url)
+    before = len(await redis.client_list())
+    used_s = time.process_time()
+    async with Wakeups(redis).listen([]) as listener:
+        assert await listener.wait(0.3) == set()
+        assert len(await redis.client_list()) == before
+    assert time.process_time() - used_s < 0.2
     await redis.aclose()
