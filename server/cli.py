@@ -242,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mallwatt", description="Prepaid electricity for malls.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = _command(commands, "run", _run_all, "the whole product in one go")
-    run.add_argument("--port", type=int, help="where the pages are served")
+    run.add_argument("--port", type=_port, help="where the pages are served")
     run.add_argument("--no-demo", action="store_true", help="start empty")
     serve = _command(commands, "serve", _serve, "one role")
     serve.add_argument("role", choices=("web", "collector", "worker"))
@@ -266,6 +266,12 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--json", action="store_true")
     commands.add_parser("sandbox", help="the sandbox platforms alone")
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
+        raise argparse.ArgumentTypeError("a port is between 1 and 65535")
+    return int(text)
 
 
 def _command(commands: Any, name: str, call: Command, text: str) -> argparse.ArgumentParser:

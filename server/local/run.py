@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import httpx
 
@@ -17,6 +18,7 @@ from server.local.demo.loader import load_demo
 from server.local.demo.mall import DEMO
 from server.local.ports import require_free
 from server.local.postgres import EmbeddedPostgres
+from server.local.processes import LocalServerError
 from server.local.redis import EmbeddedRedis
 from server.local.running import RunningUrls, forget_running, write_running
 from server.local.supervisor import Child, Supervisor
@@ -46,7 +48,7 @@ class _Plan:
 async def run_all(settings: Settings, *, demo: bool) -> int:
     """Run until Ctrl-C; everything that was started is ended."""
     require_free(settings.http.host, settings.http.port, "MALLWATT_HTTP (or --port)")
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(settings.data_dir)
     async with _servers(settings) as with_servers:
         say("bringing the database to the newest schema")
         await migrate_database(with_servers.database_url or "")
@@ -58,6 +60,15 @@ async def run_all(settings: Settings, *, demo: bool) -> int:
             greeting.cancel()
     say("stopped")
     return 0
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalServerError(
+            f"MALLWATT_DATA_DIR cannot be used: {path}: {error.strerror}"
+        ) from error
 
 
 @asynccontextmanager

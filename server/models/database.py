@@ -10,6 +10,7 @@ import msgspec
 from tortoise import Tortoise
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
+from tortoise.exceptions import DBConnectionError
 from tortoise.migrations.api.migrate import migrate as run_migrations
 from tortoise.transactions import in_transaction
 
@@ -31,6 +32,9 @@ AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InternalClientError,  # the connection broke in the middle of an answer
+    asyncpg.InvalidAuthorizationSpecificationError,  # also a wrong password
+    asyncpg.InvalidCatalogNameError,
+    DBConnectionError,  # Tortoise's word for the same
 )
 Connection = BaseDBAsyncClient
 Row = dict[str, Any]
@@ -40,7 +44,10 @@ _decoder = msgspec.json.Decoder()
 
 
 class DatabaseAwayError(UnavailableError):
-    """Nobody answers at the database, or it broke off: what was asked may be asked again."""
+    """The database does not answer, broke off or lets nobody in: what was asked may be asked again.
+
+    Whether a transaction that broke off was committed is not known.
+    """
 
 
 def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
 
 
 async def open_database(url: str, *, pool_max: int = 10) -> None:
-    """Open the pool; raises what asyncpg raises when nobody answers."""
+    """Open the pool; raises DatabaseAwayError from the first statement on."""
     config = database_config(url, pool_max=pool_max)
     await Tortoise.init(config=config, _enable_global_fallback=True)
 
@@ -85,9 +92,13 @@ async def close_database() -> None:
 
 
 async def migrate_database(url: str) -> None:
-    """Bring the schema to the newest version; safe to run from several processes in turn."""
-    await run_migrations(config=database_config(url, pool_max=2))
-    await Tortoise.close_connections()
+    """Bring the schema to the newest version; safe to run from several processes in turn.
+
+    Raises DatabaseAwayError.
+    """
+    with _told_away():
+        await run_migrations(config=database_config(url, pool_max=2))
+        await Tortoise.close_connections()
 
 
 def pool() -> Connection:
@@ -97,7 +108,7 @@ def pool() -> Connection:
 
 @asynccontextmanager
 async def transaction() -> AsyncIterator[Connection]:
-    """A transaction; never await the network inside. DatabaseAwayError: it may be done or not."""
+    """A transaction; never await the network inside. Raises DatabaseAwayError."""
     with _told_away():
         async with in_transaction("default") as connection:
             yield connection
@@ -114,11 +125,11 @@ def _told_away() -> Iterator[None]:
     try:
         yield
     except AWAY as error:
-        raise DatabaseAwayError(f"the database is away: {error}") from error
+        raise DatabaseAwayError(f"the database cannot be used: {error}") from error
     except asyncpg.InterfaceError as error:
         if "connection is closed" not in str(error):  # asyncpg has no class of its own for this
             raise
-        raise DatabaseAwayError(f"the database is away: {error}") from error
+        raise DatabaseAwayError(f"the database cannot be used: {error}") from error
 
 
 async def row(connection: Connection, sql: str, *values: object) -> Row | None:
