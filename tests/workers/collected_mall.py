@@ -97,7 +97,7 @@ async def until(condition: Callable[[], Awaitable[object]], within_s: float = 5.
     """Wait until a condition holds; fails when it does not in time."""
     async with asyncio.timeout(within_s):
         while not await condition():  # noqa: ASYNC110  a table has no event to wait for
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
 
 
 async def one(sql: str, *values: object) -> Row:

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from datetime import timedelta
 
 import pytest
 
+from server.core.supply import state
 from server.devices.simulator.faults import Fault, FaultName
 from server.services.settlement import settle_due
 from server.workers.collector import driving
@@ -102,6 +104,7 @@ async def test_a_welded_relay_gets_three_writes_and_is_a_case(
     mall: Mall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driving, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(state, "SETTLE_FOR", timedelta(seconds=0.5))
     mall.collect()
     await until(lambda: mall.confirmed("M-1", "connected"))
     mall.bank.meters["M-1"].add_fault(Fault(FaultName.WELDED))
