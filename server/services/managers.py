@@ -23,7 +23,7 @@ from server.core.errors import (
 )
 from server.models import database
 from server.services import guesses
-from server.services.manager_acts import Role
+from server.services.manager_acts import Deed, Role, record_act
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ PASSWORD_MIN, PASSWORD_MAX = 8, 256
 GUESSES_PER_NAME, GUESSES_PER_ADDRESS = 10, 50
 GUESS_WINDOW_S = 900
 LOGINS_AT_ONCE, LOGINS_WAITING_MAX = 2, 50
+OPERATOR = "operator"  # who has the command line, and with it the database
 NAME_SCOPE, ADDRESS_SCOPE = "manager_name", "manager_address"
 
 
@@ -84,22 +85,26 @@ def token_digest(token: str) -> str:
 
 
 async def add(name: str, password: str, role: Role, site_id: int | None, now: datetime) -> int:
-    """A new manager's id; ConflictError where the name is taken."""
+    """A new manager's id; ConflictError where the name is taken. The operator's act, logged."""
     if not 1 <= len(name) <= NAME_MAX or name != name.strip() or not name.isprintable():
         raise InvalidInputError(f"a name has 1 to {NAME_MAX} printable characters: {name!r}")
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
         raise InvalidInputError(f"a password has {PASSWORD_MIN} to {PASSWORD_MAX} characters")
     digest = await _in_thread(_hasher.hash, password)
     try:
-        added = await database.row(
-            database.pool(),
-            "INSERT INTO manager (name, password_hash, role, site_id, created_at)"
-            " VALUES ($1, $2, $3, $4, $5) RETURNING id",
-            *(name, digest, role.value, site_id, now),
-        )
+        async with database.transaction() as connection:
+            [added] = await database.rows(
+                connection,
+                "INSERT INTO manager (name, password_hash, role, site_id, created_at)"
+                " VALUES ($1, $2, $3, $4, $5) RETURNING id",
+                *(name, digest, role.value, site_id, now),
+            )
+            facts = {"role": role.value}
+            deed = Deed(site_id, OPERATOR, "manager.add", f"manager:{name}", "", facts)
+            await record_act(connection, deed, now)
     except (UniqueViolationError, IntegrityError) as error:
         raise ConflictError(f"there is a manager named {name!r} already") from error
-    return int(added["id"]) if added else 0
+    return int(added["id"])
 
 
 async def log_in(name: str, password: str, now: datetime, *, address: str) -> OpenedSession:
@@ -111,7 +116,7 @@ async def log_in(name: str, password: str, now: datetime, *, address: str) -> Op
     if manager is None:
         raise UnauthenticatedError(code="wrong_login")
     await guesses.forget(NAME_SCOPE, name)
-    return await _open_session(manager, now)
+    return await _open_session(manager, address, now)
 
 
 async def _guess(name: str, password: str, now: datetime, address: str) -> Manager | None:
@@ -160,7 +165,7 @@ async def log_out(token: str) -> None:
     )
 
 
-async def _open_session(manager: Manager, now: datetime) -> OpenedSession:
+async def _open_session(manager: Manager, address: str, now: datetime) -> OpenedSession:
     token = secrets.token_urlsafe(32)
     expires_at = now + SESSION_LIFE
     async with database.transaction() as connection:
@@ -176,6 +181,9 @@ async def _open_session(manager: Manager, now: datetime) -> OpenedSession:
             "INSERT INTO manager_session (token_hash, manager_id, expires_at) VALUES ($1, $2, $3)",
             *(token_digest(token), manager.id, expires_at),
         )
+        subject, facts = f"manager:{manager.name}", {"address": address}
+        deed = Deed(manager.site_id, manager.name, "session.open", subject, "", facts)
+        await record_act(connection, deed, now)
     return OpenedSession(token, expires_at, manager)
 
 

@@ -50,6 +50,25 @@ async def test_a_session_from_login_to_logout(client: httpx.AsyncClient) -> None
     assert refused.headers["content-type"] == "application/problem+json"
 
 
+async def test_who_came_in_and_from_where_is_in_the_log(client: httpx.AsyncClient) -> None:
+    for password in ("wrong wrong", PASSWORD):
+        await client.post("/sessions", json={"name": "finance", "password": password})
+    [act] = await database.rows(database.pool(), "SELECT * FROM manager_act")
+    shown = (act["actor"], act["act"], act["subject"], database.from_json(act["facts"]))
+    assert shown == ("finance", "session.open", "manager:finance", {"address": "127.0.0.1"})
+
+
+async def test_a_new_manager_is_in_the_log(mall: Mall) -> None:
+    await managers.add("new", PASSWORD, Role.FINANCE, mall.site_id, mall.clock())
+    with pytest.raises(ConflictError):
+        await managers.add("new", PASSWORD, Role.OWNER, None, mall.clock())
+    [act] = await database.rows(database.pool(), "SELECT * FROM manager_act")
+    assert (act["act"], act["subject"], act["site_id"]) == (
+        *("manager.add", "manager:new"),
+        mall.site_id,
+    )
+
+
 async def test_the_table_holds_no_token(mall: Mall) -> None:
     token = await mall.log_in("owner")
     found = await database.row(database.pool(), "SELECT token_hash FROM manager_session")

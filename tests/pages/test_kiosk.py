@@ -36,7 +36,10 @@ async def test_enrolling_leaves_a_row_in_the_log_and_no_session(open_page: OpenP
     sessions = await database.row(database.pool(), "SELECT count(*) AS n FROM manager_session")
     acts = await database.rows(database.pool(), "SELECT actor, act, subject FROM manager_act")
     assert sessions == {"n": 0}
-    assert acts == [{"actor": "engineer", "act": "kiosk.enrol", "subject": "kiosk:一楼东门"}]
+    assert acts == [
+        {"actor": "engineer", "act": "session.open", "subject": "manager:engineer"},
+        {"actor": "engineer", "act": "kiosk.enrol", "subject": "kiosk:一楼东门"},
+    ]
 
 
 async def test_who_may_not_enrol_is_told_so(mall: Mall) -> None:
