@@ -41,6 +41,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "wrong_code": ("登录凭证无效", "The login code is not valid"),
     "unavailable": ("服务暂不可用，请稍后再试", "Not available right now; try again"),
     "payment_platform": ("支付平台暂不可用", "The payment platform did not accept this"),
+    "no_relay": ("该商铺没有可控制的电表", "This shop has no meter with a relay"),
     "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),
 }
 

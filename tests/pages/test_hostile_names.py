@@ -31,8 +31,10 @@ async def _named(mall: Mall, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_no_page_obeys_a_name(mall: Mall, log_in: OpenPage, name: str) -> None:
     page = await log_in()
-    kiosk = {"name": "mw_kiosk", "value": await mall.kiosk_of("owner"), "url": f"{mall.url}/kiosk"}
-    await page.context.add_cookies([kiosk])
+    kiosk = await mall.kiosk_of("owner")
+    await page.context.add_cookies(
+        [{"name": "mw_kiosk", "value": kiosk, "url": f"{mall.url}/kiosk"}]
+    )
     await _named(mall, name)
     shop = f"/s/{await mall.token_of('A101')}"
     for path, shows in (
