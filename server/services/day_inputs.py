@@ -9,7 +9,6 @@ from server.core.settlement.day import DaySettlement, settle_day
 from server.core.settlement.interval import MeterPath, path_from_rows
 from server.core.tariff.versions import BlockPeriod, TariffVersion
 from server.models.database import Connection, Row, rows
-from server.services.locks import lock_tenancies
 from server.services.site_rules import SiteRules, rules_of_sites
 
 TENANCIES = """
@@ -21,11 +20,11 @@ WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id
 """
 
 # From the last trusted reading at or before `since` to the first at or after `until`. Each edge is
-# one step into the primary key, whatever the statistics say: bounds hidden in subqueries made the
-# planner read whole months.
+# one step into the primary key and the path between one range of it, whatever the statistics say:
+# written as a plain join, the planner reads whole months.
 PATHS = """
 SELECT wanted.tenancy_id, meter.id, meter.code, meter.transformer_ratio, meter.rollover_wh,
-       path.read_at, path.register_wh
+       path.read_ats, path.registers_wh
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
     AS wanted (tenancy_id, shop_id, since, until)
 JOIN meter ON meter.shop_id = wanted.shop_id AND meter.role = 'shop'
@@ -41,12 +40,15 @@ LEFT JOIN LATERAL (
       AND read_at >= wanted.until
     ORDER BY read_at LIMIT 1
 ) AS after ON true
-LEFT JOIN LATERAL (
-    SELECT read_at, register_wh FROM reading
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(read_at ORDER BY read_at), '{}') AS read_ats,
+           coalesce(array_agg(register_wh ORDER BY read_at), '{}') AS registers_wh
+    FROM reading
     WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
       AND read_at BETWEEN coalesce(before.read_at, wanted.since)
                       AND coalesce(after.read_at, 'infinity')
-) AS path ON true
+) AS path
+ORDER BY wanted.tenancy_id, meter.id
 """
 
 # What a tenancy used since its blocks began, on statements (newest version) and on open days.
@@ -106,14 +108,11 @@ class Work:
     used: Used = NOTHING_USED
 
 
-async def gather(
-    connection: Connection, first_days: Mapping[int, date], until: datetime | None
-) -> list[Work]:
-    """What these tenancies' days depend on, under their locks, in the order of their ids.
+async def gather(connection: Connection, first_days: Mapping[int, date], days: int) -> list[Work]:
+    """What so many days of these tenancies depend on, in the order of their ids.
 
-    `until` None: only what the first day itself depends on.
+    To be called under their locks.
     """
-    await lock_tenancies(connection, first_days)
     tenancies = await rows(connection, TENANCIES, list(first_days))
     rules = await rules_of_sites(connection, {one["site_id"] for one in tenancies})
     work = []
@@ -121,7 +120,7 @@ async def gather(
         mine = rules[tenancy["site_id"]]
         first = _first_day(tenancy, first_days[tenancy["id"]])
         work.append(Work(tenancy, mine, mine.tariffs[tenancy["tariff_code"]], first))
-    work = await _with_paths(connection, work, until)
+    work = await _with_paths(connection, work, days)
     return await _with_blocks(connection, work)
 
 
@@ -133,43 +132,33 @@ def _first_day(tenancy: Row, touched: date) -> date:
     return max(first_open, min(touched, unprojected))
 
 
-async def _with_paths(
-    connection: Connection, work: Sequence[Work], until: datetime | None
-) -> list[Work]:
-    days = [day_bounds(one.first_day, one.rules.zone) for one in work]
+async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -> list[Work]:
+    last_days = [one.first_day + timedelta(days=days - 1) for one in work]
     found = await rows(
         connection,
         PATHS,
         [one.tenancy["id"] for one in work],
         [one.tenancy["shop_id"] for one in work],
-        [start for start, _ in days],
-        [
-            until or min(end, one.tenancy["closed_at"] or end)
-            for one, (_, end) in zip(work, days, strict=True)
-        ],
+        [day_bounds(one.first_day, one.rules.zone)[0] for one in work],
+        [_until(one, last) for one, last in zip(work, last_days, strict=True)],
     )
-    points: dict[int, dict[int, tuple[Row, list[tuple[datetime, int]]]]] = {}
+    paths: dict[int, list[MeterPath]] = {}
     for one in found:
-        meters = points.setdefault(one["tenancy_id"], {})
-        path = meters.setdefault(one["id"], (one, []))[1]
-        if one["read_at"] is not None:
-            path.append((one["read_at"], one["register_wh"]))
-    return [
-        replace(
-            one,
-            paths=tuple(
-                path_from_rows(
-                    meter["id"],
-                    meter["code"],
-                    meter["transformer_ratio"],
-                    meter["rollover_wh"],
-                    path,
-                )
-                for _, (meter, path) in sorted(points.get(one.tenancy["id"], {}).items())
-            ),
+        path = path_from_rows(
+            one["id"],
+            one["code"],
+            one["transformer_ratio"],
+            one["rollover_wh"],
+            zip(one["read_ats"], one["registers_wh"], strict=True),
         )
-        for one in work
-    ]
+        paths.setdefault(one["tenancy_id"], []).append(path)
+    return [replace(one, paths=tuple(paths.get(one.tenancy["id"], ()))) for one in work]
+
+
+def _until(work: Work, last: date) -> datetime:
+    end = day_bounds(last, work.rules.zone)[1]
+    closed_at: datetime | None = work.tenancy["closed_at"]
+    return end if closed_at is None else min(end, closed_at)
 
 
 async def _with_blocks(connection: Connection, work: Sequence[Work]) -> list[Work]:

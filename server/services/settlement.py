@@ -4,7 +4,7 @@ Gather by one SQL for the whole batch, rate in pure Python, apply by one SQL (de
 in this order: settlement_due, tenancy, wallet, meter_control (docs/locks.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -17,11 +17,13 @@ from server.core.tariff.versions import version_on
 from server.models.database import Connection, pool, rows, to_json, transaction
 from server.services.day_inputs import Work, gather, last_day, settle
 from server.services.journal import Entry, post_many
+from server.services.locks import lock_tenancies
 from server.services.readings import ensure_months
 from server.services.supply import decide_within
 
 BATCH_MAX = 500  # tenancies in one transaction
-DAYS_MAX = 400  # days projected at once for one tenancy; the rest follows in the next batch
+CHUNK = 50  # tenancies whose readings are in memory at once
+DAYS_MAX = 31  # days projected at once for one tenancy; the rest follows in the next batch
 
 # What others settle is passed over. Whoever waits longest comes first, so that nobody starves.
 CLAIM = """
@@ -140,11 +142,22 @@ async def project_within(
 
     The tenancies that have more days than a batch may hold, and the day to go on from.
     """
-    work = await gather(connection, first_days, now + timedelta(days=1))
-    projected = [_project(one, now) for one in work]
-    await _apply_projection(connection, projected, now)
+    await lock_tenancies(connection, first_days)
+    unfinished = {}
+    for tenancies in _chunks(sorted(first_days)):
+        chunk = {one: first_days[one] for one in tenancies}
+        projected = [_project(one, now) for one in await gather(connection, chunk, DAYS_MAX)]
+        await _apply_projection(connection, projected, now)
+        for one in projected:
+            if one.go_on is not None:
+                unfinished[int(one.work.tenancy["id"])] = one.go_on
     await decide_within(connection, list(first_days), now)
-    return {one.work.tenancy["id"]: one.go_on for one in projected if one.go_on is not None}
+    return unfinished
+
+
+def _chunks(tenancy_ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(tenancy_ids), CHUNK):
+        yield tenancy_ids[start : start + CHUNK]
 
 
 def _project(work: Work, now: datetime) -> _Projected:
@@ -222,8 +235,12 @@ async def close_next_days(tenancy_ids: Sequence[int], now: datetime) -> list[int
     if not tenancy_ids:
         return []
     async with transaction() as connection:
-        work = await gather(connection, dict.fromkeys(tenancy_ids, date.min), None)
-        closing = [(one, day) for one in work if (day := _ready_day(one, now)) is not None]
+        await lock_tenancies(connection, tenancy_ids)
+        closing: list[tuple[Work, DaySettlement]] = []
+        for chunk in _chunks(sorted(tenancy_ids)):
+            work = await gather(connection, dict.fromkeys(chunk, date.min), 1)
+            days = [(one, _ready_day(one, now)) for one in work]
+            closing += [(one, day) for one, day in days if day is not None]
         transactions = await _charge(connection, closing)
         await _apply_closing(connection, closing, transactions, now)
         closed = [one.tenancy["id"] for one, _ in closing]
