@@ -10,7 +10,7 @@ import msgspec
 from tortoise import Tortoise
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
-from tortoise.exceptions import DBConnectionError
+from tortoise.exceptions import DBConnectionError, OperationalError
 from tortoise.migrations.api.migrate import migrate as run_migrations
 from tortoise.transactions import in_transaction
 
@@ -36,6 +36,7 @@ AWAY = (
     asyncpg.InvalidCatalogNameError,
     DBConnectionError,  # Tortoise's word for the same
 )
+MIGRATION_LOCK = 0x6D616C6C  # any number that is ours alone
 Connection = BaseDBAsyncClient
 Row = dict[str, Any]
 
@@ -92,13 +93,18 @@ async def close_database() -> None:
 
 
 async def migrate_database(url: str) -> None:
-    """Bring the schema to the newest version; safe to run from several processes in turn.
+    """Bring the schema to the newest version; one process does it, others wait.
 
     Raises DatabaseAwayError.
     """
     with _told_away():
-        await run_migrations(config=database_config(url, pool_max=2))
-        await Tortoise.close_connections()
+        alone = await asyncpg.connect(url)
+        try:
+            await alone.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+            await run_migrations(config=database_config(url, pool_max=2))
+            await Tortoise.close_connections()
+        finally:
+            await alone.close()
 
 
 def pool() -> Connection:
@@ -126,6 +132,10 @@ def _told_away() -> Iterator[None]:
         yield
     except AWAY as error:
         raise DatabaseAwayError(f"the database cannot be used: {error}") from error
+    except OperationalError as error:
+        if not isinstance(error.__cause__, asyncpg.UndefinedTableError):
+            raise
+        raise DatabaseAwayError(f"run `mallwatt migrate` first: {error}") from error
     except asyncpg.InterfaceError as error:
         if "connection is closed" not in str(error):  # asyncpg has no class of its own for this
             raise

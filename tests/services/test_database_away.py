@@ -1,10 +1,15 @@
 """The database goes away: one typed error, one line, and the pool finds it again."""
 
+import asyncio
+import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import asyncpg
 import pytest
+from tortoise.exceptions import OperationalError
 
 from server.app import tell_absence_briefly
 from server.core.errors import UnavailableError
@@ -36,9 +41,32 @@ async def broken_transaction() -> None:
 
 
 async def test_a_wrong_statement_is_no_absence(database: None) -> None:
-    with pytest.raises(Exception, match="no_such_table") as raised:
-        await rows(pool(), "SELECT * FROM no_such_table")
+    with pytest.raises(OperationalError, match="no_such_column") as raised:
+        await rows(pool(), "SELECT no_such_column FROM site")
     assert not isinstance(raised.value, UnavailableError)
+
+
+async def test_an_empty_database_names_the_command_that_is_missing(postgres_url: str) -> None:
+    await opened(postgres_url)
+    try:
+        with pytest.raises(DatabaseAwayError, match="run `mallwatt migrate` first"):
+            await rows(pool(), "SELECT id FROM site")
+    finally:
+        await close_database()
+
+
+async def test_migrations_that_start_at_once_are_one(postgres_url: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE migrated_thrice")
+    await connection.close()
+    env = os.environ | {
+        "MALLWATT_DATABASE_URL": f"{postgres_url.rpartition('/')[0]}/migrated_thrice"
+    }
+    migrations = [
+        await asyncio.create_subprocess_exec(sys.executable, "-m", "server.cli", "migrate", env=env)
+        for _ in range(3)
+    ]
+    assert [await one.wait() for one in migrations] == [0, 0, 0]
 
 
 async def test_readiness_names_the_absence(postgres_url: str) -> None:
