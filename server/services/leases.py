@@ -32,8 +32,10 @@ UPDATE gateway_lease SET owner = NULL, held_until = NULL
 WHERE owner = $1 AND gateway_id = ANY($2::bigint[])
 """
 # A key share stops a claim (which locks for update) until our commit, but not our own renewals.
+# An owner that is paused in the midst is thrown out before others may take the gateway.
 HOLDS = """
-SELECT 1 AS held FROM gateway_lease JOIN meter ON meter.gateway_id = gateway_lease.gateway_id
+SELECT set_config('idle_in_transaction_session_timeout', '3s', true) AS held
+FROM gateway_lease JOIN meter ON meter.gateway_id = gateway_lease.gateway_id
 WHERE meter.id = $1 AND gateway_lease.epoch = $2 AND gateway_lease.owner IS NOT NULL
   AND gateway_lease.held_until > clock_timestamp() FOR KEY SHARE OF gateway_lease
 """

@@ -89,3 +89,20 @@ async def test_only_the_present_epoch_holds(mall: ImportReport) -> None:
         assert await holds_lease(connection, await meter_id(), epoch)
         assert not await holds_lease(connection, await meter_id(), epoch - 1)
         assert not await holds_lease(connection, await meter_id(), epoch + 1)
+
+
+async def test_an_owner_that_is_paused_in_a_transaction_stops_nobody_for_long(
+    mall: ImportReport, database_url: str
+) -> None:
+    ((_, epoch),) = (await claim_leases("a", 1, held_s=0.5)).items()
+    paused = await asyncpg.connect(database_url)
+    try:
+        await paused.execute("BEGIN")
+        await paused.fetch(HOLDS, await meter_id(), epoch)
+        await asyncio.sleep(0.6)
+        assert await claim_leases("b", 1) == {}
+        await asyncio.sleep(3)
+        assert len(await claim_leases("b", 1)) == 1
+        assert paused.is_closed()
+    finally:
+        await paused.close()

@@ -1,8 +1,9 @@
 """A collector in a process of its own, for tests that stop and kill one."""
 
-import asyncio
 import sys
 from datetime import UTC, datetime
+
+import uvloop
 
 from server.devices.profiles import load_catalogue
 from server.models.database import close_database, open_database
@@ -29,4 +30,4 @@ async def collect(url: str, held_s: float, close_after_s: float, renew_every_s: 
 
 
 if __name__ == "__main__":
-    asyncio.run(collect(sys.argv[1], *(float(text) for text in sys.argv[2:5])))
+    uvloop.run(collect(sys.argv[1], *(float(text) for text in sys.argv[2:5])))
