@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import raw, text
@@ -11,12 +12,52 @@ from server.core.errors import ForbiddenError
 from server.handlers.metrics import table_metrics
 from server.http.answers import json_answer
 from server.http.context import WebContext
+from server.http.openapi import Operation, attach
 from server.services import health
+
+
+class Readiness(msgspec.Struct):
+    """`ok`, or one word for what is wrong."""
+
+    database: str
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/health/live",
+        summary="Whether the process lives",
+        tag="operator",
+        answer=str,
+        media_type="text/plain",
+        bearer=False,
+    ),
+    Operation(
+        method="GET",
+        path="/health/ready",
+        summary="Whether it can serve: 503 while the database is away",
+        tag="operator",
+        answer=Readiness,
+        bearer=False,
+        others={503: Readiness},
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="Numbers for Prometheus: for loopback, or the bearer of MALLWATT_METRICS_TOKEN",
+        tag="operator",
+        answer=str,
+        media_type="text/plain",
+        bearer=False,
+        problems=(403,),
+    ),
+)
 
 
 def blueprint(context: WebContext, *, metrics_token: str | None = None) -> Blueprint:
     """The routes of health and metrics; without a token metrics answer loopback alone."""
     room = Blueprint("health")
+    attach(room, OPERATIONS)
 
     @room.get("/health/live")
     async def live(_request: Request) -> HTTPResponse:
@@ -25,8 +66,7 @@ def blueprint(context: WebContext, *, metrics_token: str | None = None) -> Bluep
     @room.get("/health/ready")
     async def ready(_request: Request) -> HTTPResponse:
         problem = await health.database_problem()
-        state = {"database": problem or "ok"}
-        return json_answer(state, status=200 if problem is None else 503)
+        return json_answer(Readiness(problem or "ok"), status=200 if problem is None else 503)
 
     @room.get("/metrics")
     async def metrics(request: Request) -> HTTPResponse:

@@ -4,7 +4,9 @@ A notice that does not prove itself changes nothing, and its sender is told so i
 """
 
 from contextlib import suppress
+from typing import Any
 
+import msgspec
 import structlog
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import raw
@@ -12,6 +14,7 @@ from sanic.response import raw
 from payments.contract import NoticeAnswer, NoticeRejectedError, PaymentPlatform, Platform
 from server.core.errors import NotFoundError
 from server.http.context import WebContext
+from server.http.openapi import Operation, attach
 from server.services import payment_inbox
 from server.services.announce import announce_tenancies
 from server.services.sites import find_site
@@ -22,9 +25,42 @@ log = structlog.get_logger(__name__)
 NOTICE_BYTES_MAX = 64 * 1024
 
 
+class WechatRefusal(msgspec.Struct):
+    """What asks WeChat Pay for another delivery."""
+
+    code: str
+    message: str
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/payments/wechat/{site}/notify",
+        summary="A signed, encrypted notice of WeChat Pay v3",
+        tag="platform",
+        status=204,
+        body=dict[str, Any],
+        bearer=False,
+        others={400: WechatRefusal},
+    ),
+    Operation(
+        method="POST",
+        path="/payments/alipay/{site}/notify",
+        summary="A signed notice of Alipay; the answer is `success`, or anything else",
+        tag="platform",
+        body=dict[str, str],
+        body_type="application/x-www-form-urlencoded",
+        answer=str,
+        media_type="text/plain",
+        bearer=False,
+    ),
+)
+
+
 def blueprint(context: WebContext) -> Blueprint:
     """POST /payments/{wechat,alipay}/{site}/notify."""
     doors = Blueprint("payment_callbacks", url_prefix="/payments")
+    attach(doors, OPERATIONS)
 
     async def wechat(request: Request, site: str) -> HTTPResponse | None:
         return await _receive(context, request, site, Platform.WECHAT)

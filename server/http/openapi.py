@@ -5,8 +5,8 @@ of an app. Shapes are the msgspec types that requests are read into and answers 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -41,6 +41,7 @@ class Operation:
     """One method of one path, such as `/shops/{id}`; `answer` None: there is no body.
 
     `problems` are the statuses of its own; what follows from a token, a body or the path is added.
+    `others` are answers that are neither the good one nor a problem: status -> shape.
     """
 
     method: str
@@ -55,6 +56,8 @@ class Operation:
     problems: tuple[int, ...] = ()
     bearer: bool = True
     media_type: str = "application/json"
+    body_type: str = "application/json"
+    others: Mapping[int, Any] = field(default_factory=dict)
 
     @property
     def path_parameters(self) -> tuple[str, ...]:
@@ -106,6 +109,7 @@ def _shapes(operations: Iterable[Operation]) -> Iterator[Any]:
     yield Problem
     for operation in operations:
         yield from (shape for shape in (operation.answer, operation.body) if shape is not None)
+        yield from operation.others.values()
         yield from (one.kind for one in (*operation.query, *operation.headers))
 
 
@@ -126,7 +130,7 @@ def _operation(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema_of[operation.body]}},
+            "content": {operation.body_type: {"schema": schema_of[operation.body]}},
         }
     return described
 
@@ -154,6 +158,9 @@ def _responses(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
     problem = {"application/problem+json": {"schema": schema_of[Problem]}}
     for status in sorted(_problem_statuses(operation)):
         responses[str(status)] = {"description": PROBLEMS[status], "content": problem}
+    for status, shape in sorted(operation.others.items()):
+        content = {operation.media_type: {"schema": schema_of[shape]}}
+        responses[str(status)] = {"description": "Refused in the caller's form", "content": content}
     responses["default"] = {"description": "Anything else that went wrong", "content": problem}
     return responses
 

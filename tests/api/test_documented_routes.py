@@ -9,6 +9,7 @@ from sanic import Sanic
 
 from miniprogram_api.openapi import describe
 from server.app import create_web_app
+from server.models import database
 from tests.fakes.town import AgreesWithDocument
 from tests.pages.mall import Mall, database_template, mall, mall_port
 
@@ -41,7 +42,7 @@ async def test_every_api_route_of_the_web_role_is_described(app: Sanic[Any, Any]
         (method.lower(), "/" + route.path.replace(":str>", "}").replace("<", "{"))
         for route in app.router.routes
         for method in route.methods
-        if route.path.startswith("api/")
+        if route.path.startswith(("api/", "payments/", "health/", "metrics"))
     }
     paths = describe(app, "test")["paths"]
     assert {(method, path) for path, methods in paths.items() for method in methods} == served
@@ -60,3 +61,11 @@ async def test_the_managers_answers_are_as_described(client: httpx.AsyncClient) 
     assert (await client.post(f"{API}/shops/A101/supply", json={})).status_code == 400
     assert (await client.delete(f"{API}/sessions")).status_code == 204
     assert (await client.get(f"{API}/shops")).status_code == 401
+
+
+async def test_what_machines_ask_is_as_described(client: httpx.AsyncClient, mall: Mall) -> None:
+    for path in ("/health/live", "/health/ready"):
+        assert (await client.get(path)).status_code == 200
+    assert (await client.post("/payments/wechat/nowhere/notify")).status_code == 404
+    await database.rows(database.pool(), "ALTER TABLE site RENAME TO elsewhere")
+    assert (await client.get("/health/ready")).status_code == 503
