@@ -14,7 +14,7 @@ from tortoise.exceptions import DBConnectionError, OperationalError
 from tortoise.migrations.api.migrate import migrate as run_migrations
 from tortoise.transactions import in_transaction
 
-from server.core.errors import UnavailableError
+from server.core.errors import InvalidInputError, UnavailableError
 
 TABLES = (
     "server.models.sites",
@@ -133,6 +133,8 @@ def _told_away() -> Iterator[None]:
     except AWAY as error:
         raise DatabaseAwayError(f"the database cannot be used: {error}") from error
     except OperationalError as error:
+        if isinstance(error.__cause__, asyncpg.CharacterNotInRepertoireError):
+            raise InvalidInputError("a text has a zero character") from error
         if not isinstance(error.__cause__, asyncpg.UndefinedTableError):
             raise
         raise DatabaseAwayError(f"run `mallwatt migrate` first: {error}") from error

@@ -95,6 +95,8 @@ async def test_crediting_that_fails_leaves_the_answer_and_the_notice(door: Door)
         ("/payments/wechat/demo/notify", b"", 400),
         ("/payments/wechat/demo/notify", b"x" * 70_000, 400),
         ("/payments/wechat/nowhere/notify", b"{}", 404),
+        ("/payments/wechat/de%00mo/notify", b"{}", 404),
+        ("/payments/wechat/" + "x" * 200 + "/notify", b"{}", 404),
         ("/payments/paypal/demo/notify", b"{}", 404),
     ],
 )
