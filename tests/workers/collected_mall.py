@@ -23,6 +23,7 @@ from server.services.site_import import ImportReport, import_site
 from server.services.supply import decide_within
 from server.services.wakeups import SETTLE, Wakeups
 from server.workers.collect import CollectContext, LeaseTimes, run_collector
+from server.workers.collector.running import undisturbed
 from server.workers.loop import keep_doing
 
 CATALOGUE = load_catalogue()
@@ -204,6 +205,7 @@ class Mall:
         now = wall_clock()
         await keep([NewReading(meter_id, now, 50_000 + by_wh, found["epoch"])], now)
         await settle_due(now)
+        await until(lambda: self._overdrawn("A1"))
 
     async def credit_top_up(self, shop: str, amount_fen: int) -> None:
         """A top-up that was paid and credited a moment ago."""
@@ -251,7 +253,7 @@ class Mall:
         return bool(found["supply_state"] == "disconnected")
 
     async def settle(self) -> int:
-        settled = await settle_due(wall_clock())
+        settled = await undisturbed(settle_due(wall_clock()))
         await announce_tenancies(self.wakeups, settled)
         return len(settled)
 

@@ -1,5 +1,6 @@
 """Bus jobs: what commands and pages ask of a meter, and the answer in plain words."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -13,6 +14,7 @@ from server.workers.collector.gateway import OwnedGateway, OwnedMeter
 from server.workers.collector.keeping import Keeper, points_of
 from server.workers.collector.metrics import JOBS
 
+KNOWN_IN_LOOKS, KNOWN_LOOK_S = 12, 0.25
 ANSWER_IN_S = 0.3  # kept back from the deadline, so that the asker still hears why
 
 
@@ -29,7 +31,7 @@ class Clerk:
         epochs = {
             one.gateway_id: one.epoch
             for one in gateways.values()
-            if one.row is not None and one.still_mine()
+            if one.opened and one.still_mine()
         }
         if not epochs:
             return
@@ -50,10 +52,14 @@ class Clerk:
         await self._wakeups.tell(job_topic(job.job_id))
 
     async def _read(self, gateway: OwnedGateway, job: TakenJob) -> dict[str, object]:
+        for _ in range(KNOWN_IN_LOOKS):  # one that was imported a moment ago is known soon
+            if job.meter_id in gateway.meters:
+                break
+            await asyncio.sleep(KNOWN_LOOK_S)
         meter = gateway.meters.get(job.meter_id)
         if meter is None or meter.target is None or gateway.bus is None:
             known = meter and meter.fault
-            raise MisconfiguredError(gateway.fault or known or "the gateway is being opened")
+            raise MisconfiguredError(gateway.fault or known or "the meter is not known here")
         if not gateway.still_mine():
             raise LinkDownError("the collector has just lost this gateway")
         left_s = (job.deadline_at - self._clock()).total_seconds() - ANSWER_IN_S

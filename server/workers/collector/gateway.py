@@ -145,6 +145,11 @@ class OwnedGateway:
         return partial(_hang_up, tasks, bus)
 
     @property
+    def opened(self) -> bool:
+        """Whether it can be asked, or is known why not."""
+        return self.bus is not None or self.fault is not None
+
+    @property
     def dials_in(self) -> bool:
         """Whether only the other side can bring the link up."""
         return self.row is not None and self.row.link == "dtu"
