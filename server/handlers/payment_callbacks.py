@@ -84,7 +84,7 @@ async def _receive(
         headers = {key.lower(): value for key, value in request.headers.items()}
         notice = platform.parse_notice(headers, request.body, now)
     except NoticeRejectedError as error:
-        log.warning("notice rejected", platform=name.value, site=site_code, code=error.code)
+        log.warning("notice rejected", platform=name.value, site=site_code, reason=error.detail)
         return _answer(platform.acknowledge(accepted=False, reason=error.detail))
     kept, notice_id = await payment_inbox.keep(site_id, platform, notice, now)
     if kept is payment_inbox.Kept.CONTRADICTED or notice_id is None:
