@@ -54,17 +54,11 @@ async def empty_schema(postgres_url: str) -> str:
     return "mallwatt_schema"
 
 
-@pytest.fixture(scope="session")
-def database_template(empty_schema: str) -> str:
-    """What a test's database is copied from: nothing but tables, unless a folder has its own."""
-    return empty_schema
-
-
 @pytest_asyncio.fixture
-async def database_url(postgres_url: str, database_template: str) -> AsyncIterator[str]:
+async def database_url(postgres_url: str, empty_schema: str) -> AsyncIterator[str]:
     """A database of the test's own, at the newest schema."""
     name = f"test_{next(_numbers)}"
-    await _run_sql(postgres_url, f"CREATE DATABASE {name} TEMPLATE {database_template}")
+    await _run_sql(postgres_url, f"CREATE DATABASE {name} TEMPLATE {empty_schema}")
     yield _with_database(postgres_url, name)
     await _run_sql(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -17,13 +17,14 @@ from tests.pages.mall import (
     PASSWORD,
     SHOPS,
     Mall,
-    database_template,
     import_mall,
     mall,
+    mall_database,
     mall_port,
+    staged,
 )
 
-__all__ = ["database_template", "mall", "mall_port"]  # fixtures
+__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
 API = "/api/admin/v1"
 
 

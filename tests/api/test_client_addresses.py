@@ -8,9 +8,9 @@ import pytest
 
 from server.http.bodies import client_address, limited_address
 from server.services.managers import GUESSES_PER_ADDRESS
-from tests.pages.mall import Mall, database_template, mall, mall_port, serve_mall
+from tests.pages.mall import Mall, mall, mall_database, mall_port, serve_mall, staged
 
-__all__ = ["database_template", "mall", "mall_port"]  # fixtures
+__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
 
 
 @pytest.mark.parametrize(

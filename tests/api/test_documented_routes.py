@@ -4,16 +4,17 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 from sanic import Sanic
 
 from miniprogram_api.openapi import describe
 from server.app import create_web_app
-from server.models import database
+from server.services import health
 from tests.fakes.town import AgreesWithDocument
-from tests.pages.mall import Mall, database_template, mall, mall_port
+from tests.pages.mall import Mall, mall, mall_database, mall_port, staged
 
-__all__ = ["database_template", "mall", "mall_port"]  # fixtures
+__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
 API = "/api/admin/v1"
 
 
@@ -63,9 +64,15 @@ async def test_the_managers_answers_are_as_described(client: httpx.AsyncClient) 
     assert (await client.get(f"{API}/shops")).status_code == 401
 
 
-async def test_what_machines_ask_is_as_described(client: httpx.AsyncClient, mall: Mall) -> None:
+async def test_what_machines_ask_is_as_described(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in ("/health/live", "/health/ready"):
         assert (await client.get(path)).status_code == 200
     assert (await client.post("/payments/wechat/nowhere/notify")).status_code == 404
-    await database.rows(database.pool(), "ALTER TABLE site RENAME TO elsewhere")
+
+    async def away() -> str:
+        return "DatabaseAwayError"
+
+    monkeypatch.setattr(health, "database_problem", away)
     assert (await client.get("/health/ready")).status_code == 503

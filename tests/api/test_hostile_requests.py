@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from server.services.manager_acts import Role
-from tests.pages.mall import Mall, database_template, mall, mall_port
+from tests.pages.mall import Mall, mall, mall_database, mall_port, staged
 
-__all__ = ["database_template", "mall", "mall_port"]  # fixtures
+__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
 
 # what stands in a path where a code, a number or a token is expected
 PARTS = {

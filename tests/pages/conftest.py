@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from tests.pages.mall import Mall, database_template, mall, mall_port
+from tests.pages.mall import Mall, mall, mall_database, mall_port, staged
 
-__all__ = ["database_template", "mall", "mall_port"]  # fixtures of this folder
+__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures of this folder
 
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PHONE = (

@@ -1,7 +1,7 @@
 """A small mall behind the whole web role: a site file, really imported, states set by hand.
 
-Importing takes longer than most tests: it is done once a worker, and each test gets a copy of the
-database. A module or folder that imports the fixtures `database_template` and `mall` has them.
+A database of its own takes longer than most tests here: there is one a worker, in which every row
+is put back before each test. A module or folder has the mall by importing the `FIXTURES`.
 """
 
 import itertools
@@ -27,7 +27,9 @@ from server.http.context import WebContext
 from server.models import database as db
 from server.services import kiosks, live, managers, site_import
 from server.services.manager_acts import Role
+from server.services.readings import forget_months
 from server.services.site_file import ProfileFacts
+from server.services.site_rules import forget_site_rules
 from server.services.wakeups import Wakeups
 from server.settings import load_settings
 from tests.fakes.login import FakeLogin
@@ -81,6 +83,11 @@ SHOPS = (
     ("B202", "小城故事川菜馆", 26_400_00),
     ("B203", "The Very Long Name Bakery & Café", 61_00),
 )
+TABLES = """
+SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace
+AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY relname
+"""
+FIXTURES = ("mall", "mall_database", "mall_port", "staged")
 _names = itertools.count(1)
 
 
@@ -272,21 +279,55 @@ async def serve_mall(folder: Path, port: int = 0, **settings: str) -> AsyncItera
         Sanic.unregister_app(app)
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A database in which the mall stands, and the SQL that makes it stand there again."""
+
+    url: str
+    put_back: str
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def database_template(
+async def staged(
     postgres_url: str, empty_schema: str, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """A database in which the mall stands, for each test to be given a copy."""
+) -> Staged:
+    """Imports the mall once, and keeps a copy of every row in a schema beside it."""
     name = f"mall_{next(_names)}"
-    connection = await asyncpg.connect(postgres_url)
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {empty_schema}")
-    await connection.close()
-    await db.open_database(urlsplit(postgres_url)._replace(path=f"/{name}").geturl())
+    url = urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+    await _run(postgres_url, f"CREATE DATABASE {name} TEMPLATE {empty_schema}")
+    await db.open_database(url)
     now = datetime.now(UTC)
     site_id = await import_mall(tmp_path_factory.mktemp(name), "demo", "示范商场", now)
     await set_the_stage(site_id, now)
+    found = await db.rows(db.pool(), TABLES)
     await db.close_database()
-    return name
+    tables = [line["name"] for line in found]
+    await _run(url, "CREATE SCHEMA kept", *(f"CREATE TABLE kept.{t} AS TABLE {t}" for t in tables))
+    back = (f"DELETE FROM {t}; INSERT INTO {t} TABLE kept.{t};" for t in tables)  # noqa: S608 - ours
+    # triggers and foreign keys would refuse what is only put back
+    return Staged(
+        url, f"BEGIN; SET LOCAL session_replication_role = replica; {''.join(back)} COMMIT"
+    )
+
+
+@pytest_asyncio.fixture
+async def mall_database(staged: Staged) -> AsyncIterator[None]:
+    """The product's pool on the staged database, as it was before the first test."""
+    await _run(staged.url, staged.put_back)
+    forget_site_rules()
+    forget_months()
+    await db.open_database(staged.url)
+    yield
+    await db.close_database()
+
+
+async def _run(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -298,10 +339,10 @@ def mall_port() -> int:
 
 @pytest_asyncio.fixture
 async def mall(
-    database: None, tmp_path: Path, mall_port: int, monkeypatch: pytest.MonkeyPatch
+    mall_database: None, tmp_path: Path, mall_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Mall]:
     """A mall of the test's own."""
-    assert database is None
+    assert mall_database is None
     monkeypatch.setattr(live, "LOOK_S", 0.3)  # without Redis the page looks at this pace
     monkeypatch.setattr(live, "PACE_S", 0.1)
     async with serve_mall(tmp_path, mall_port) as served:

@@ -18,11 +18,14 @@ async def test_alive_and_ready(mall: Mall) -> None:
 
 async def test_not_ready_without_its_tables(mall: Mall) -> None:
     await database.rows(database.pool(), "ALTER TABLE site RENAME TO elsewhere")
-    async with httpx.AsyncClient(base_url=mall.url) as client:
-        ready = await client.get("/health/ready")
-        assert ready.status_code == 503
-        assert "elsewhere" not in ready.text
-        assert (await client.get("/health/live")).status_code == 200
+    try:
+        async with httpx.AsyncClient(base_url=mall.url) as client:
+            ready = await client.get("/health/ready")
+            assert ready.status_code == 503
+            assert "elsewhere" not in ready.text
+            assert (await client.get("/health/live")).status_code == 200
+    finally:
+        await database.rows(database.pool(), "ALTER TABLE elsewhere RENAME TO site")
 
 
 async def test_metrics_tell_the_malls_state(mall: Mall) -> None:
