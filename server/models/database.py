@@ -8,9 +8,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 import msgspec
 from tortoise import Tortoise
-from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
 from tortoise.connection import get_connection
-from tortoise.exceptions import DBConnectionError, OperationalError
+from tortoise.exceptions import (
+    DBConnectionError,
+    OperationalError,
+    TransactionManagementError,
+)
 from tortoise.migrations.api.migrate import migrate as run_migrations
 from tortoise.transactions import in_transaction
 
@@ -36,6 +40,7 @@ AWAY = (
     asyncpg.InvalidCatalogNameError,
     DBConnectionError,  # Tortoise's word for the same
 )
+IDLE_IN_TRANSACTION = "10s"
 MIGRATION_LOCK = 0x6D616C6C  # any number that is ours alone
 Connection = BaseDBAsyncClient
 Row = dict[str, Any]
@@ -64,6 +69,8 @@ def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
         "minsize": 1,
         "maxsize": pool_max,
         "application_name": "mallwatt",
+        # a process that is paused in a transaction must not hold its locks for ever
+        "server_settings": {"idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION},
     }
     return {
         "connections": {
@@ -116,8 +123,28 @@ def pool() -> Connection:
 async def transaction() -> AsyncIterator[Connection]:
     """A transaction; never await the network inside. Raises DatabaseAwayError."""
     with _told_away():
-        async with in_transaction("default") as connection:
+        async with _begun(in_transaction("default")) as connection:
             yield connection
+
+
+@asynccontextmanager
+async def _begun(context: TransactionContext) -> AsyncIterator[Connection]:
+    """Tortoise's transaction, but one whose BEGIN fails or is cancelled gives its connection back.
+
+    Its own context leaves the pool one connection poorer then, and the task bound to a dead one.
+    """
+    try:
+        connection = await context.__aenter__()
+    except BaseException as error:
+        if hasattr(context, "token"):  # it had its connection already
+            await context.__aexit__(TransactionManagementError, error, error.__traceback__)
+        raise
+    try:
+        yield connection
+    except BaseException as error:
+        await context.__aexit__(type(error), error, error.__traceback__)
+        raise
+    await context.__aexit__(None, None, None)
 
 
 async def rows(connection: Connection, sql: str, *values: object) -> list[Row]:
