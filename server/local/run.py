@@ -49,6 +49,9 @@ async def run_all(settings: Settings, *, demo: bool) -> int:
     """Run until Ctrl-C; everything that was started is ended."""
     require_free(settings.http.host, settings.http.port, "MALLWATT_HTTP (or --port)")
     _make_folder(settings.data_dir)
+    server.app.profile_facts(settings)  # a faulty profile stops the start, not the collector
+    if settings.dtu_listen is not None:
+        require_free(settings.dtu_listen.host, settings.dtu_listen.port, "MALLWATT_DTU_LISTEN")
     async with _servers(settings) as with_servers:
         say("bringing the database to the newest schema")
         await migrate_database(with_servers.database_url or "")
