@@ -57,7 +57,6 @@ BOUND = """
 SELECT tenancy_id FROM binding WHERE user_id = $1 AND ended_at IS NULL AND tenancy_id > $2
 ORDER BY tenancy_id LIMIT $3
 """
-OPEN_OF_SHOP = "SELECT id FROM tenancy WHERE shop_id = $1 AND closed_at IS NULL"
 
 
 class CurrentPrice(NamedTuple):
@@ -114,12 +113,6 @@ class TenancyOverview:
     supply_state: str
     supply_reasons: tuple[str, ...]
     timezone: str
-
-
-async def open_tenancy_of_shop(shop_id: int) -> int | None:
-    """Who lives in a shop now; None: nobody."""
-    found = await row(pool(), OPEN_OF_SHOP, shop_id)
-    return None if found is None else int(found["id"])
 
 
 async def bound_tenancies(user_id: int, after: int, limit: int = PAGE_MAX) -> list[int]:

@@ -6,21 +6,11 @@ from pathlib import Path
 import pytest
 
 from server.core.errors import NotFoundError
-from server.models.database import pool, row, rows
+from server.models.database import pool, rows
 from server.services import tenancies
 from tests.fakes.town import NOW, build_mall, tenancy_id_of, use
 
 DAY = [500] * 14  # from 10:00 to midnight: 680 fen
-
-
-async def test_a_shop_has_one_open_tenancy_or_none(database: None, tmp_path: Path) -> None:
-    site_id = await build_mall(tmp_path)
-    shop = await row(pool(), "SELECT id FROM shop WHERE code = 'A1'")
-    assert shop is not None
-    expected = await tenancy_id_of("A1", site_id)
-    assert await tenancies.open_tenancy_of_shop(shop["id"]) == expected
-    await rows(pool(), "UPDATE tenancy SET closed_at = $1", NOW)
-    assert await tenancies.open_tenancy_of_shop(shop["id"]) is None
 
 
 async def test_nobodys_overview_is_not_found(database: None) -> None:
