@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import pytest_asyncio
 from sanic import Sanic
 
@@ -88,22 +87,22 @@ async def test_crediting_that_fails_leaves_the_answer_and_the_notice(door: Door)
     assert await credited_fen(door) == 5_000
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        ("/payments/wechat/demo/notify", b"{}", 400),
-        ("/payments/wechat/demo/notify", b"", 400),
-        ("/payments/wechat/demo/notify", b"x" * 70_000, 400),
-        ("/payments/wechat/nowhere/notify", b"{}", 404),
-        ("/payments/wechat/de%00mo/notify", b"{}", 404),
-        ("/payments/wechat/" + "x" * 200 + "/notify", b"{}", 404),
-        ("/payments/paypal/demo/notify", b"{}", 404),
-    ],
-)
-async def test_what_proves_nothing_changes_nothing(
-    door: Door, path: str, body: bytes, status: int
-) -> None:
-    assert (await door.tell({"x-fake-signature": "forged"}, body, path)).status_code == status
+UNPROVED = [
+    ("/payments/wechat/demo/notify", b"{}", 400),
+    ("/payments/wechat/demo/notify", b"", 400),
+    ("/payments/wechat/demo/notify", b"x" * 70_000, 400),
+    ("/payments/wechat/nowhere/notify", b"{}", 404),
+    ("/payments/wechat/de%00mo/notify", b"{}", 404),
+    ("/payments/wechat/" + "x" * 200 + "/notify", b"{}", 404),
+    ("/payments/paypal/demo/notify", b"{}", 404),
+]
+
+
+async def test_what_proves_nothing_changes_nothing(door: Door) -> None:
+    forged = {"x-fake-signature": "forged"}
+    for path, body, status in UNPROVED:
+        answer = await door.tell(forged, body, path)
+        assert (path, body[:2], answer.status_code) == (path, body[:2], status)
     assert await kept_notices() == 0
 
 
