@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from server.core.errors import Fault, MallwattError
 
@@ -26,6 +26,7 @@ SANDBOX_APPIDS = frozenset({TEST_APPID})
 SECRET_KEY_FILE = "secret_key"  # noqa: S105 - a file's name
 SECRET_KEY_CHARS_MIN = 16
 SECRET_FILE_BYTES_MAX = 65_536
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 Parsed = TypeVar("Parsed")
@@ -216,6 +217,11 @@ def _database_url(text: str) -> str:
     parts = _split(text, ("postgres", "postgresql"), form)
     if not parts.hostname or not parts.path.strip("/"):
         raise ValueError(f"{form} is wanted")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if not {name for name, _ in query} <= {"host", "sslmode"} or len(dict(query)) < len(query):
+        raise ValueError("after its ? only host=FOLDER and sslmode=MODE may stand, each once")
+    if dict(query).get("sslmode", "prefer") not in SSL_MODES:
+        raise ValueError(f"sslmode is one of {', '.join(SSL_MODES)}")
     return "postgres" + text.removeprefix(parts.scheme)
 
 

@@ -57,7 +57,10 @@ class DatabaseAwayError(UnavailableError):
 
 
 def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
-    """Tortoise's configuration for a postgres:// URL; its query `host` names a socket folder."""
+    """Tortoise's configuration for a postgres:// URL; its query `host` names a socket folder.
+
+    `sslmode` is asyncpg's; server/settings.py lets no other query pass.
+    """
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     credentials: dict[str, Any] = {
@@ -72,6 +75,8 @@ def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
         # a process that is paused in a transaction must not hold its locks for ever
         "server_settings": {"idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION},
     }
+    if "sslmode" in query:
+        credentials["ssl"] = query["sslmode"][0]
     return {
         "connections": {
             "default": {"engine": "tortoise.backends.asyncpg", "credentials": credentials}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server.models.database import database_config
 from server.settings import Address, Mode, SettingsError, is_loopback, load_settings
 
 AES_KEY = "a" * 42 + "E"
@@ -58,6 +59,10 @@ def test_nothing_needs_to_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("MALLWATT_PUBLIC_URL", "https://mall.example/", "public_url", "https://mall.example"),
         ("MALLWATT_DATABASE_URL", "postgresql://u:p@h/d", "database_url", "postgres://u:p@h/d"),
         ("MALLWATT_DATABASE_URL", "postgres://u@h:1/d", "database_url", "postgres://u@h:1/d"),
+        *(
+            ("MALLWATT_DATABASE_URL", f"postgres://h/d?{q}", "database_url", f"postgres://h/d?{q}")
+            for q in ("host=/run/postgres", "sslmode=verify-full", "host=/run&sslmode=disable")
+        ),
         ("MALLWATT_REDIS_URL", "unix:///run/redis", "redis_url", "unix:///run/redis"),
         ("MALLWATT_REDIS_URL", "rediss://:p@h:1/0", "redis_url", "rediss://:p@h:1/0"),
         ("MALLWATT_MQTT_URL", "mqtts://u:p@h:8883", "mqtt_url", "mqtts://u:p@h:8883"),
@@ -89,6 +94,11 @@ def test_accepts(data: dict[str, str], name: str, text: str, field: str, value: 
         ("MALLWATT_DATABASE_URL", "sqlite:///x.db"),
         ("MALLWATT_DATABASE_URL", "postgres://host"),
         ("MALLWATT_DATABASE_URL", "postgres:///only-a-name"),
+        ("MALLWATT_DATABASE_URL", "postgres://h/d?sslmod=require"),
+        ("MALLWATT_DATABASE_URL", "postgres://h/d?sslmode="),
+        ("MALLWATT_DATABASE_URL", "postgres://h/d?sslmode=strict"),
+        ("MALLWATT_DATABASE_URL", "postgres://h/d?host=/a&host=/b"),
+        ("MALLWATT_DATABASE_URL", "postgres://h/d?password=hunter2"),
         ("MALLWATT_REDIS_URL", "localhost:6379"),
         ("MALLWATT_REDIS_URL", "unix://"),
         ("MALLWATT_MQTT_URL", "tcp://broker:1883"),
@@ -112,6 +122,13 @@ def test_refuses_by_name_in_one_line(data: dict[str, str], name: str, text: str)
 def test_profiles_dir_is_a_folder(data: dict[str, str], tmp_path: Path) -> None:
     settings = load_settings({**data, "MALLWATT_PROFILES_DIR": str(tmp_path)})
     assert settings.profiles_dir == tmp_path
+
+
+@pytest.mark.parametrize("mode", [None, "disable", "require", "verify-full"])
+def test_the_pool_connects_as_the_url_says(mode: str | None) -> None:
+    url = "postgres://u:p@h:1/d" + (f"?sslmode={mode}" if mode else "")
+    credentials = database_config(url)["connections"]["default"]["credentials"]
+    assert (credentials["host"], credentials.get("ssl")) == ("h", mode)
 
 
 def test_a_refused_secret_is_not_quoted(data: dict[str, str]) -> None:
