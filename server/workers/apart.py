@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from server.models.database import DatabaseAwayError
 from server.workers.loop import FAILURES
 
 log = structlog.get_logger(__name__)
@@ -26,9 +27,14 @@ class BatchWork:
 
 
 async def do_batch(work: BatchWork) -> list[int]:
-    """Do a batch; should it fail, do each by itself and put those aside that fail again."""
+    """Do a batch; should it fail, do each by itself and put those aside that fail again.
+
+    Raises DatabaseAwayError: nobody is to blame for an outage.
+    """
     try:
         return list(await work.together())
+    except DatabaseAwayError:
+        raise
     except Exception:
         FAILURES.labels(work.name).inc()
         log.exception("a batch failed; each is tried by itself", loop=work.name)
@@ -36,6 +42,8 @@ async def do_batch(work: BatchWork) -> list[int]:
     for one in await work.waiting():
         try:
             done += await work.alone(one)
+        except DatabaseAwayError:
+            raise
         except Exception:
             FAILURES.labels(work.name).inc()
             log.exception("put aside for later", loop=work.name, tenancy_id=one)
