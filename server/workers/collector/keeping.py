@@ -152,7 +152,7 @@ class Keeper:
     async def _name_meters(self) -> None:
         for meter_id, (gateway, meter, identity) in [*self._identities.items()]:
             if await record_identity(meter_id, gateway.epoch, identity):
-                log.info("meter named itself", meter=meter.row.code, identity=identity)
+                log.debug("meter named itself", meter=meter.row.code, identity=identity)
             del self._identities[meter_id]
 
     async def _report_states(self) -> None:
