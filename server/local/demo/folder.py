@@ -74,7 +74,7 @@ class DemoFolder:
         if path.exists():
             return msgspec.json.decode(path.read_bytes(), type=Ports)
         ports = Ports(free_port(), free_port(), free_port(), free_port())
-        path.write_bytes(msgspec.json.encode(ports))
+        self._write_secret(path, msgspec.json.encode(ports))
         return ports
 
     @property
@@ -86,13 +86,15 @@ class DemoFolder:
         """The demo manager's password, made at the first start."""
         path = self.folder / "password.txt"
         if not path.exists():
-            self._write_secret(path, secrets.token_hex(5))
+            self._write_secret(path, secrets.token_hex(5).encode())
         return path.read_text(encoding="ascii").strip()
 
     @staticmethod
-    def _write_secret(path: Path, content: str) -> None:
+    def _write_secret(path: Path, content: bytes) -> None:
+        """Write a file that nobody else may read, also one that was there with another mode."""
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o600)
             file.write(content)
 
     def pointed_at_sandbox(self, settings: Settings) -> Settings:
@@ -114,7 +116,7 @@ class DemoFolder:
     def write_site_file(self, mall: Mall) -> None:
         """The demo mall's site file with this machine's ports, and the keys beside it."""
         ensure_keys(self.folder / "keys")
-        self._write_secret(self.folder / "keys" / "meters.txt", METER_PASSWORD)
+        self._write_secret(self.folder / "keys" / "meters.txt", METER_PASSWORD.encode())
         places = SitePlaces(
             gateway_addresses={
                 "gw-01": f"{LOOPBACK}:{self.ports.gw_01}",
@@ -130,7 +132,7 @@ class DemoFolder:
             low_balance_template=LOW_BALANCE_TEMPLATE,
             meter_password_file="keys/meters.txt",  # noqa: S106  a path
         )
-        self.site_path.write_text(render_site_file(mall, places), encoding="utf-8")
+        self._write_secret(self.site_path, render_site_file(mall, places).encode())
 
     def write_simulators(self, mall: Mall, now: datetime) -> None:
         """The simulators' configurations, their meters standing as history left them."""
@@ -143,7 +145,7 @@ class DemoFolder:
         places = SimulatorPlaces(addresses=addresses, state_folders=states)
         registers = registers_at(mall, history_start(mall, now), now)
         for code, config in simulator_configs(mall, registers, places).items():
-            (self.folder / f"{code}.json").write_bytes(msgspec.json.encode(config))
+            self._write_secret(self.folder / f"{code}.json", msgspec.json.encode(config))
 
     def children(self, env: Mapping[str, str]) -> list[Child]:
         """The sandbox platforms and a simulator process a gateway."""
