@@ -53,10 +53,10 @@ async def test_months_are_made_ahead_and_by_many_at_once(database: None) -> None
         "SELECT inhrelid::regclass::text AS part FROM pg_inherits"
         " WHERE inhparent IN ('reading'::regclass, 'statement'::regclass) ORDER BY 1",
     )
-    assert [one["part"] for one in found] == [
+    assert {one["part"] for one in found} >= {
         *("reading_202605", "reading_202606", "reading_202607"),
         *("statement_202605", "statement_202606", "statement_202607"),
-    ]
+    }
 
 
 FILL = """
