@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ async def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 async def _import(settings: Settings, options: argparse.Namespace) -> int:
-    from server.merchants import SANDBOX_MERCHANTS  # noqa: PLC0415  see _app
+    from server.merchants import unusable_settings  # noqa: PLC0415  see _app
     from server.services.site_file import SiteFileError  # noqa: PLC0415  see _app
     from server.services.site_import import import_site  # noqa: PLC0415  see _app
 
@@ -97,12 +98,14 @@ async def _import(settings: Settings, options: argparse.Namespace) -> int:
                 options.file,
                 app.profile_facts(settings),
                 app.wall_clock(),
-                refused_merchants=SANDBOX_MERCHANTS if settings.is_production else (),
+                check_merchant=partial(unusable_settings, is_production=settings.is_production),
             )
         except SiteFileError as error:
             for fault in error.faults:
                 print(f"{fault.place}: {fault.message}", file=sys.stderr)
-            print(f"{len(error.faults)} errors; nothing was imported", file=sys.stderr)
+            count = len(error.faults)
+            errors = "1 error" if count == 1 else f"{count} errors"
+            print(f"{errors}; nothing was imported", file=sys.stderr)
             return 1
         for name in ("created", "updated", "unchanged"):
             counts = getattr(report, name)

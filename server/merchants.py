@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,15 +111,11 @@ class Merchants:
         return platform
 
     def _build(self, platform: str, settings: Mapping[str, str]) -> PaymentPlatform | None:
-        values: dict[str, Any] = {
-            name: Path(value) if name.endswith("_file") else value
-            for name, value in settings.items()
-        }
         try:
             if platform == Platform.WECHAT.value:
-                wechat = payments.wechat.config.load(**values)
+                wechat = payments.wechat.config.load(**_values(settings))
                 return payments.wechat.client.build(wechat, self._settings.wechat_pay_url)
-            alipay = payments.alipay.config.load(**values)
+            alipay = payments.alipay.config.load(**_values(settings))
             return payments.alipay.client.build(alipay, self._settings.alipay_gateway_url)
         except MerchantConfigError as error:
             # no trace: the detail names the setting, and a trace could quote a key
@@ -132,6 +128,35 @@ class Merchants:
         self._retired = [one for one in self._retired if one[0] > now]
         for platform in due:
             await platform.aclose()
+
+
+def unusable_settings(
+    platform: str, settings: Mapping[str, object], *, is_production: bool
+) -> Sequence[tuple[str, str]]:
+    """Which of a merchant's settings cannot be used, and why; reads its keys, so in a thread."""
+    is_wechat = platform == Platform.WECHAT.value
+    load: Callable[..., object] = (
+        payments.wechat.config.load if is_wechat else payments.alipay.config.load
+    )
+    own_id = "mchid" if is_wechat else "app_id"
+    faults = []
+    if is_production and settings[own_id] in SANDBOX_MERCHANTS:
+        faults.append((own_id, "is the sandbox's"))
+    try:
+        load(**_values(settings))
+    except MerchantConfigError as error:
+        key = error.code.rpartition(".")[2]
+        text = (error.detail or error.code).removeprefix(error.code).lstrip(": ")
+        faults.append((key if key in settings else f"{key}_file", text))
+    return faults
+
+
+def _values(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Settings as the platforms' `load` takes them."""
+    return {
+        name: Path(str(value)) if name.endswith("_file") else value
+        for name, value in settings.items()
+    }
 
 
 def _fingerprint(settings: Mapping[str, str]) -> str:

@@ -5,9 +5,10 @@ says of another is checked last.
 """
 
 import ipaddress
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -20,11 +21,13 @@ from server.core.errors import InvalidInputError
 from server.core.supply.policy import SupplyPolicyError, parse_supply_policy, policy_table
 from server.core.tariff.parse import TariffErrors, parse_fixed_charge, parse_tariff, tariff_table
 from server.services.notices import NOTICE_FACTS
+from server.services.site_mending import is_below, mended, odd_texts, place_of
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
-SERIAL_FORMATS = ("8N1", "8E1", "8O1", "8N2", "7E1")
 
-Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+CODE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$"
+
+Code = Annotated[str, StringConstraints(pattern=CODE)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -98,7 +101,7 @@ class GatewayTable(Table):
     heartbeat: Pattern | None = None
     baud: Annotated[int, Field(ge=300, le=1_000_000)] | None = None
     serial_format: Literal["8N1", "8E1", "8O1", "8N2", "7E1"] = "8N1"
-    turnaround_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
+    turnaround_ms: Annotated[int, Field(ge=0, le=5_000)] = 20
     password_file: str | None = None
     operator: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{8}$")] = "00000000"
 
@@ -143,6 +146,10 @@ class SiteFileTables(Table):
     gateway: list[GatewayTable] = []
     meter: list[MeterTable] = []
     shop: list[ShopTable] = []
+
+
+# A platform and its settings, files as absolute paths: the settings that cannot be used, and why.
+CheckMerchant = Callable[[str, Mapping[str, object]], Sequence[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,32 +219,28 @@ def site_code_of(content: str) -> str | None:
     """The site's code, if the text gets as far as having one; raises SiteFileError for no TOML."""
     site = _toml(content).get("site")
     code = site.get("code") if isinstance(site, dict) else None
-    return code if isinstance(code, str) else None
+    return code if isinstance(code, str) and re.fullmatch(CODE, code) else None
 
 
 def _toml(content: str) -> dict[str, object]:
     try:
-        tables = tomllib.loads(content)
+        return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         raise SiteFileError([Fault("file", f"is not TOML: {error}")]) from error
     except RecursionError as error:
         raise SiteFileError([Fault("file", "is nested too deeply")]) from error
-    for text in _texts(tables):
-        if "\0" in text:
-            raise SiteFileError([Fault("file", f"has a text with a zero character: {text!r:.80}")])
-    return tables
 
 
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+class _Faults:
+    """What was found, phase by phase: what lies in a place that is known as faulty is not news."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+
+    def add(self, faults: Sequence[Fault]) -> None:
+        """All of a phase."""
+        places = frozenset(fault.place for fault in self.found)
+        self.found += [one for one in faults if not is_below(one.place, places)]
 
 
 def parse_site_file(
@@ -245,42 +248,94 @@ def parse_site_file(
     folder: Path,
     profiles: Mapping[str, ProfileFacts],
     known: KnownCodes,
+    check_merchant: CheckMerchant,
 ) -> SiteDocument:
-    """Check the text of a file; key paths are relative to `folder`; raises SiteFileError."""
+    """Check the text of a file; key paths are relative to `folder`; raises SiteFileError.
+
+    Reads key files. Whatever is wrong is told at once: what has no good shape is mended, and the
+    rest is looked at.
+    """
     raw = _toml(content)
-    faults: list[Fault] = []
-    try:
-        tables = SiteFileTables.model_validate(raw)
-    except ValidationError as error:
-        faults += [_shape_fault(one) for one in error.errors(include_url=False)]
-        tables = None
-    policies, tariffs, fixed = _core_tables(raw, faults)
-    if tables is None:
-        raise SiteFileError(faults)
-    faults += _own_faults(tables, folder)
-    faults += _cross_faults(tables, profiles)
-    known = KnownCodes(
-        supply_policies=known.supply_policies | set(policies),
-        tariffs=known.tariffs | _codes(tariffs),
-        fixed_charges=known.fixed_charges | _codes(fixed),
-        gateways=known.gateways | {one.code for one in tables.gateway},
-        shops=known.shops | {one.code for one in tables.shop},
+    faults = _Faults()
+    tables = _tables(raw, faults)
+    core_faults: list[Fault] = []
+    policies, tariffs, fixed = _core_tables(raw, core_faults)
+    faults.add(core_faults)
+    faults.add(
+        [
+            *_own_faults(tables, folder),
+            *_cross_faults(tables, profiles),
+            *_reference_faults(tables, _all_known(raw, tables, known)),
+        ]
     )
-    faults += _reference_faults(tables, known)
-    if faults:
-        raise SiteFileError(faults)
+    faults.add(_merchant_faults(tables, folder, check_merchant))
+    if faults.found:
+        raise SiteFileError(faults.found)
     return SiteDocument(tables, folder, policies, tariffs, fixed)
 
 
-def _codes(tables: Iterable[Mapping[str, object]]) -> set[str]:
-    return {str(table["code"]) for table in tables}
+def _tables(raw: Mapping[str, object], faults: _Faults) -> SiteFileTables:
+    """The tables; where something has no good shape, mended ones."""
+    odd = [*odd_texts(raw)]
+    faults.add([Fault(place_of(location), text) for location, text in odd])
+    mend = [location for location, _ in odd]
+    try:
+        tables = SiteFileTables.model_validate(raw)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_input=False)
+        faults.add([Fault(place_of(one["loc"]), one["msg"]) for one in errors])
+        mend += [one["loc"] for one in errors]
+    else:
+        if not mend:
+            return tables
+    try:
+        return SiteFileTables.model_validate(mended(raw, mend))
+    except ValidationError:  # past mending: what is known by now has to do
+        raise SiteFileError(faults.found) from None
 
 
-def _shape_fault(error: Mapping[str, object]) -> Fault:
-    location = error["loc"]
-    parts = location if isinstance(location, tuple) else (location,)
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return Fault(place.lstrip(".") or "file", str(error["msg"]))
+def _all_known(raw: Mapping[str, object], tables: SiteFileTables, known: KnownCodes) -> KnownCodes:
+    """What may be named: also what is written with faults, for those are told already."""
+    shops, meters = tables.shop, tables.meter
+    policies = _written(raw, "supply_policy", [one.supply_policy for one in shops])
+    charges = [code for one in shops for code in one.fixed_charges]
+    return KnownCodes(
+        supply_policies=known.supply_policies | policies | {"standard"},
+        tariffs=known.tariffs | _written(raw, "tariff", [one.tariff for one in shops]),
+        fixed_charges=known.fixed_charges | _written(raw, "fixed_charge", charges),
+        gateways=known.gateways | _written(raw, "gateway", [one.gateway for one in meters]),
+        shops=known.shops | _written(raw, "shop", [one.shop for one in meters if one.shop]),
+    )
+
+
+def _written(raw: Mapping[str, object], name: str, named: Sequence[str]) -> set[str]:
+    """The codes of a table; where it is no table at all, whatever is named."""
+    written = raw.get(name, [])
+    if isinstance(written, dict) and name == "supply_policy":
+        return set(written)
+    if not isinstance(written, list):
+        return set(named) if name in raw else set()
+    return {str(one.get("code")) for one in written if isinstance(one, dict)}
+
+
+def _merchant_faults(tables: SiteFileTables, folder: Path, check: CheckMerchant) -> list[Fault]:
+    return [
+        Fault(f"merchant.{platform}.{key}", text)
+        for platform, merchant in (
+            ("wechat", tables.merchant.wechat),
+            ("alipay", tables.merchant.alipay),
+        )
+        if merchant is not None
+        for key, text in check(platform, merchant_settings(merchant, folder))
+    ]
+
+
+def merchant_settings(merchant: WeChatTable | AlipayTable, folder: Path) -> dict[str, object]:
+    """A merchant's table with its files as absolute paths."""
+    return {
+        key: str(folder / value) if key.endswith("_file") else value
+        for key, value in merchant.model_dump().items()
+    }
 
 
 def _core_tables(
@@ -290,10 +345,14 @@ def _core_tables(
     policies: dict[str, dict[str, object]] = {"standard": policy_table(parse_supply_policy({}))}
     written = raw.get("supply_policy")
     for code, table in written.items() if isinstance(written, dict) else ():
+        if not isinstance(table, dict):
+            continue
         try:
             policies[code] = policy_table(parse_supply_policy(table))
         except SupplyPolicyError as error:
-            faults += [Fault(f"supply_policy.{code}.{key}", text) for key, text in error.problems]
+            faults += [
+                Fault(place_of(("supply_policy", code, key)), text) for key, text in error.problems
+            ]
     tariffs = _core_list(raw, "tariff", lambda one: tariff_table(parse_tariff(one)), faults)
     fixed = _core_list(raw, "fixed_charge", _fixed_charge_table, faults)
     return policies, tariffs, fixed
@@ -313,6 +372,8 @@ def _core_list(
     read_tables: list[dict[str, object]] = []
     listed = raw.get(name)
     for index, table in enumerate(listed if isinstance(listed, list) else ()):
+        if not isinstance(table, dict):
+            continue
         try:
             read_tables.append(read(table))
         except TariffErrors as error:

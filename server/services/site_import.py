@@ -7,7 +7,7 @@ the file stays.
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from server.models.database import Connection, Row, row, rows, to_json, transact
 from server.services.journal import open_accounts, post
 from server.services.locks import lock_tenancies
 from server.services.site_file import (
+    AlipayTable,
+    CheckMerchant,
     Fault,
     GatewayTable,
     KnownCodes,
@@ -27,8 +29,10 @@ from server.services.site_file import (
     ShopTable,
     SiteDocument,
     SiteFileError,
+    WeChatTable,
     area_cm2,
     capacity_va,
+    merchant_settings,
     parse_site_file,
     read_content,
     site_code_of,
@@ -244,16 +248,20 @@ class _Counts:
         which[table] += 1
 
 
+def _accept(_platform: str, _settings: Mapping[str, object]) -> Sequence[tuple[str, str]]:
+    return ()
+
+
 async def import_site(
     path: Path,
     profiles: Mapping[str, ProfileFacts],
     now: datetime,
     *,
-    refused_merchants: Collection[str] = (),
+    check_merchant: CheckMerchant = _accept,
 ) -> ImportReport:
     """Load or update the site of the file at an absolute path.
 
-    `refused_merchants` are ids that may not be paid to (in production: the sandbox's). Raises
+    `check_merchant` tells which settings of a merchant cannot be used; it may read files. Raises
     SiteFileError with every fault, and then nothing has changed.
     """
     content = await asyncio.to_thread(read_content, path)
@@ -261,20 +269,10 @@ async def import_site(
     async with transaction() as connection:
         await rows(connection, LOCK, code or "")
         known = await _known_codes(connection, code or "")
-        document = parse_site_file(content, path.parent, profiles, known)
-        _check_merchants(document, refused_merchants)
+        document = await asyncio.to_thread(
+            parse_site_file, content, path.parent, profiles, known, check_merchant
+        )
         return await _import(connection, document, profiles, now)
-
-
-def _check_merchants(document: SiteDocument, refused: Collection[str]) -> None:
-    merchants = document.tables.merchant
-    faults = []
-    if merchants.wechat is not None and merchants.wechat.mchid in refused:
-        faults.append(Fault("merchant.wechat.mchid", "is the sandbox's"))
-    if merchants.alipay is not None and merchants.alipay.app_id in refused:
-        faults.append(Fault("merchant.alipay.app_id", "is the sandbox's"))
-    if faults:
-        raise SiteFileError(faults)
 
 
 async def _known_codes(connection: Connection, site_code: str) -> KnownCodes:
@@ -390,16 +388,13 @@ async def _import_merchants(
     connection: Connection, site_id: int, document: SiteDocument, counts: _Counts
 ) -> None:
     wechat, alipay = document.tables.merchant.wechat, document.tables.merchant.alipay
-    merchants = []
+    merchants: list[tuple[str, str, str, WeChatTable | AlipayTable]] = []
     if wechat is not None:
-        merchants.append(("wechat", wechat.mchid, wechat.appid, wechat.model_dump()))
+        merchants.append(("wechat", wechat.mchid, wechat.appid, wechat))
     if alipay is not None:
-        merchants.append(("alipay", alipay.seller_id, alipay.app_id, alipay.model_dump()))
-    for platform, merchant_id, app_id, settings in merchants:
-        paths = {
-            key: str(document.folder / value) if key.endswith("_file") else value
-            for key, value in settings.items()
-        }
+        merchants.append(("alipay", alipay.seller_id, alipay.app_id, alipay))
+    for platform, merchant_id, app_id, merchant in merchants:
+        paths = merchant_settings(merchant, document.folder)
         found = await row(
             connection, MERCHANT, site_id, platform, merchant_id, app_id, to_json(paths)
         )

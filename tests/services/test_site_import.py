@@ -217,7 +217,7 @@ async def test_a_tariff_that_a_shop_left_still_guards_its_closed_days(
 
 UNWORKABLE = [
     ("valid_from = 2026-01-01", "valid_from = 2026-05-21", "shop[0].tariff"),
-    ('name = "茶饮"', 'name = "\\u0000"', "file"),
+    ('name = "茶饮"', 'name = "\\u0000"', "shop[0].name"),
     ('timezone = "Asia/Shanghai"', 'timezone = "localtime"', "site.timezone"),
 ]
 

@@ -1,0 +1,183 @@
+"""A site file with many faults: one run lists all of them, none twice, none that is not there."""
+
+from pathlib import Path
+
+import pytest
+
+from payments.sandbox.keys import ensure_keys
+from server.merchants import unusable_settings
+from server.services.site_file import KnownCodes, ProfileFacts, SiteFileError, parse_site_file
+from server.services.site_import import import_site
+from tests.services.test_site_import import NOW
+
+PROFILES = {
+    "example/modbus": ProfileFacts("modbus", True, False, 30_000, 10**9),
+    "example/dlt645": ProfileFacts("dlt645", True, False, 30_000, 10**9),
+}
+FAULTY = r"""
+surprise = 1
+[site]
+code = "demo"
+name = "a\u202Eb"
+timezone = "Asia/Nowhere"
+[merchant.wechat]
+mchid = "x"
+appid = "wx1"
+apiv3_key_file = "none.txt"
+private_key_file = "none.txt"
+cert_serial = "12"
+platform_public_key_file = "none.txt"
+platform_public_key_id = "K"
+[supply_policy."bad code"]
+surprise = 1
+[weixin.templates.low_balance]
+id = "T\u0007"
+fields = {wrong = "thing1"}
+[[tariff]]
+code = "flat"
+kind = "flat"
+price = "-1"
+[[fixed_charge]]
+code = "lift"
+[[gateway]]
+code = "gw 1"
+link = "dtu"
+turnaround_ms = 5001
+heartbeat = "a\u0000"
+[[gateway]]
+code = "gw-2"
+link = "modbus-tcp"
+address = "nowhere"
+allow_from = ["10.0.0.0/8", 5, "north"]
+[[gateway]]
+code = "gw-2"
+link = "telnet"
+[[meter]]
+code = "M-1"
+gateway = "gw-2"
+unit = 300
+profile = "example/modbus"
+role = "nobody"
+[[meter]]
+code = "M-2"
+gateway = "gw-9"
+profile = "no/such"
+shop = "A1"
+[[meter]]
+code = "M-3"
+gateway = "gw-2"
+profile = "example/dlt645"
+shop = "A9"
+[[shop]]
+code = "A1"
+name = "x\u2028y"
+tariff = "flat"
+supply_policy = "none"
+fixed_charges = ["lift", "roof"]
+[[shop]]
+code = "A2"
+name = "ok"
+binding_code = "4829"
+"""
+PLACES = """
+surprise
+site.name
+site.timezone
+merchant.wechat.mchid
+merchant.wechat.apiv3_key_file
+merchant.wechat.private_key_file
+merchant.wechat.platform_public_key_file
+supply_policy.bad code.[key]
+supply_policy.bad code.surprise
+weixin.templates.low_balance.id
+weixin.templates.low_balance.fields.wrong
+tariff[0].price
+fixed_charge[0].price
+gateway
+gateway[0].code
+gateway[0].registration
+gateway[0].turnaround_ms
+gateway[0].heartbeat
+gateway[1].address
+gateway[1].allow_from
+gateway[1].allow_from[1]
+gateway[2].link
+meter[0].unit
+meter[0].role
+meter[1].gateway
+meter[1].profile
+meter[2].address
+meter[2].shop
+shop[0].name
+shop[0].binding_code
+shop[0].supply_policy
+shop[0].fixed_charges
+shop[1].tariff
+"""
+
+
+def faulty_places(content: str, folder: Path) -> list[str]:
+    def check(platform: str, settings: object) -> list[tuple[str, str]]:
+        assert isinstance(settings, dict)
+        return [*unusable_settings(platform, settings, is_production=True)]
+
+    with pytest.raises(SiteFileError) as caught:
+        parse_site_file(content, folder, PROFILES, KnownCodes(), check)
+    return sorted(fault.place for fault in caught.value.faults)
+
+
+def test_one_run_tells_all_faults(tmp_path: Path) -> None:
+    assert faulty_places(FAULTY, tmp_path) == sorted(PLACES.strip().splitlines())
+
+
+SITE = '[site]\ncode = "demo"\nname = "d"\ntimezone = "Asia/Shanghai"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "places"),
+    [
+        ("", ["site"]),
+        ("site = 1\nmeter = 1\nmerchant = 1\nweixin = 1", ["merchant", "meter", "site", "weixin"]),
+        (
+            "gateway = [1, 2]\nshop = [1]\nmeter = [1]\ntariff = [1]\nsupply_policy = 1\n" + SITE,
+            ["gateway[0]", "gateway[1]", "meter[0]", "shop[0]", "supply_policy", "tariff[0]"],
+        ),
+        (SITE + '["a\\u0000b"]\n', ["a\\u0000b"]),
+        (SITE + "[merchant]\nwechat = 1\npaypal = {}\n", ["merchant.paypal", "merchant.wechat"]),
+        (SITE + "[weixin]\ntemplates = {low = 1}\n", ["weixin.templates.low"]),
+    ],
+)
+def test_whatever_the_shape_each_fault_is_told_once(
+    tmp_path: Path, content: str, places: list[str]
+) -> None:
+    assert faulty_places(content, tmp_path) == places
+
+
+@pytest.mark.parametrize("odd", ["\x00", "\x1b", "\n", "\u2028", "\u2029", "\u202e", "\u2066"])
+def test_what_nobody_can_see_is_refused(tmp_path: Path, odd: str) -> None:
+    content = SITE.replace('"d"', f'"d\\u{ord(odd):04x}e"')
+    assert faulty_places(content, tmp_path) == ["site.name"]
+
+
+ALIPAY = """
+[merchant.alipay]
+app_id = "2021000000000009"
+seller_id = "2088000000000001"
+private_key_file = "keys/alipay_app.pem"
+alipay_public_key_file = "keys/empty.pem"
+"""
+
+
+async def test_an_import_refuses_keys_that_nobody_can_use(database: None, tmp_path: Path) -> None:
+    ensure_keys(tmp_path / "keys")
+    (tmp_path / "keys" / "empty.pem").write_text("no key", encoding="ascii")
+    path = tmp_path / "site.toml"
+    path.write_text(SITE + ALIPAY, encoding="utf-8")
+
+    def check(platform: str, settings: object) -> list[tuple[str, str]]:
+        assert isinstance(settings, dict)
+        return [*unusable_settings(platform, settings, is_production=False)]
+
+    with pytest.raises(SiteFileError) as caught:
+        await import_site(path, PROFILES, NOW, check_merchant=check)
+    assert [one.place for one in caught.value.faults] == ["merchant.alipay.alipay_public_key_file"]
