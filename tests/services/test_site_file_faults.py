@@ -1,5 +1,7 @@
 """A site file with many faults: one run lists all of them, none twice, none that is not there."""
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,24 @@ async def test_an_import_refuses_keys_that_nobody_can_use(database: None, tmp_pa
     with pytest.raises(SiteFileError) as caught:
         await import_site(path, PROFILES, NOW, check_merchant=check)
     assert [one.place for one in caught.value.faults] == ["merchant.alipay.alipay_public_key_file"]
+
+
+@pytest.mark.parametrize(
+    ("timezone", "more", "last"),
+    [
+        ("Asia/Nowhere", "", "1 error; nothing was imported"),
+        ("Asia/Nowhere", ALIPAY, "3 errors; nothing was imported"),
+    ],
+)
+async def test_the_command_counts_in_good_english(
+    database_url: str, tmp_path: Path, timezone: str, more: str, last: str
+) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(SITE.replace("Asia/Shanghai", timezone) + more, encoding="utf-8")
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server.cli", "import", str(path)),
+        env={"MALLWATT_DATABASE_URL": database_url, "MALLWATT_DATA_DIR": str(tmp_path / "data")},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await command.communicate()
+    assert (command.returncode, said.decode().splitlines()[-1]) == (1, last)
