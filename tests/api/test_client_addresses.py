@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from server.http.bodies import client_address, limited_address
-from server.services.managers import GUESSES_PER_ADDRESS
+from server.services import managers
 from tests.pages.mall import Mall, mall, mall_database, mall_port, serve_mall, staged
 
 __all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
@@ -43,15 +43,21 @@ def test_an_address(said_by_proxy: str, socket: str, address: str, limited: str)
     ],
 )
 async def test_a_client_cannot_choose_what_it_is_counted_by(
-    mall: Mall, tmp_path: Any, proxies: str, forwarded: str, counted_apart: bool
+    mall: Mall,
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    proxies: str,
+    forwarded: str,
+    counted_apart: bool,
 ) -> None:
+    monkeypatch.setattr(managers, "GUESSES_PER_ADDRESS", 4)  # each guess costs an argon2
     wrong = {"name": "nobody", "password": "x"}
     answers = set()
     async with (
         serve_mall(tmp_path, MALLWATT_PROXIES_COUNT=proxies) as behind,
         httpx.AsyncClient(base_url=behind.url) as client,
     ):
-        for n in range(1, GUESSES_PER_ADDRESS + 2):
+        for n in range(1, managers.GUESSES_PER_ADDRESS + 2):
             headers = {"X-Forwarded-For": forwarded.format(n=n)}
             form = {**wrong, "name": f"nobody{n}"}
             answer = await client.post("/api/admin/v1/sessions", json=form, headers=headers)

@@ -11,9 +11,10 @@ import pytest
 import pytest_asyncio
 
 from server.services.manager_acts import Role
-from tests.pages.mall import Mall, mall, mall_database, mall_port, staged
+from tests.pages.mall import Mall, mall_port, staged
+from tests.pages.mall import lasting_mall as mall
 
-__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
+__all__ = ["mall", "mall_port", "staged"]  # fixtures
 
 # what stands in a path where a code, a number or a token is expected
 PARTS = {
@@ -195,7 +196,7 @@ async def test_another_malls_shop_is_exactly_like_one_that_is_not_there(
     mall: Mall, role: Role
 ) -> None:
     """Byte for byte, but for the request's id; also for a manager of another mall by its name."""
-    await mall.bind_manager(role.value, to="elsewhere")
+    await mall.bind_manager(role.value, to=f"elsewhere-{role.value}")
     bearer = {"Authorization": f"Bearer {await mall.session_of(role.value)}"}
     cookies = {"mw_manager": await mall.session_of(role.value)}
     async with httpx.AsyncClient(base_url=mall.url, headers=bearer, cookies=cookies) as client:

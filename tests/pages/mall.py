@@ -347,3 +347,17 @@ async def mall(
     monkeypatch.setattr(live, "PACE_S", 0.1)
     async with serve_mall(tmp_path, mall_port) as served:
         yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def lasting_mall(
+    staged: Staged, tmp_path_factory: pytest.TempPathFactory, mall_port: int
+) -> AsyncIterator[Mall]:
+    """One mall for all tests of a file that change nothing which the others look at."""
+    await _run(staged.url, staged.put_back)
+    forget_site_rules()
+    forget_months()
+    await db.open_database(staged.url)
+    async with serve_mall(tmp_path_factory.mktemp("mall"), mall_port) as served:
+        yield served
+    await db.close_database()
