@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .PHONY: help run test check bench lock python
 
 ARGS ?=
-PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
+PYTEST_ARGS ?= --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 UPGRADE ?=
 
 # Python with venv: one that also has an embedded Redis (up to 3.12) first, else any from 3.11 on.

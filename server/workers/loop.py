@@ -19,10 +19,17 @@ STEPS = Counter("mallwatt_worker_items_total", "What worker loops have done", ["
 FAILURES = Counter("mallwatt_worker_failures_total", "Worker steps that failed", ["loop"])
 
 Step = Callable[[], Awaitable[int]]
+Sleep = Callable[[float], Awaitable[None]]
 
 
 async def keep_doing(
-    name: str, step: Step, wakeups: Wakeups, topics: Sequence[str], *, look_s: float = LOOK_S
+    name: str,
+    step: Step,
+    wakeups: Wakeups,
+    topics: Sequence[str],
+    *,
+    look_s: float = LOOK_S,
+    sleep: Sleep = asyncio.sleep,
 ) -> None:
     """Do a step again and again: at once while it finds something, else when woken or in a while.
 
@@ -38,7 +45,7 @@ async def keep_doing(
                 failures += 1
                 FAILURES.labels(name).inc()
                 log.exception("a step failed; it is tried again", loop=name, failures=failures)
-                await asyncio.sleep(_pause_s(error, failures))
+                await sleep(_pause_s(error, failures))
                 continue
             failures = 0
             STEPS.labels(name).inc(done)

@@ -26,7 +26,7 @@ BUG = RuntimeError("a bug")
     ],
 )
 async def test_an_outage_is_over_soon_after_its_end(
-    monkeypatch: pytest.MonkeyPatch, failure: Exception, pauses_s: list[float]
+    failure: Exception, pauses_s: list[float]
 ) -> None:
     paused: list[float] = []
 
@@ -38,9 +38,8 @@ async def test_an_outage_is_over_soon_after_its_end(
     async def step() -> int:
         raise failure
 
-    monkeypatch.setattr("server.workers.loop.asyncio.sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        await keep_doing("test", step, deaf(), [])
+        await keep_doing("test", step, deaf(), [], sleep=sleep)
     assert paused == pauses_s
 
 
