@@ -41,6 +41,7 @@ AWAY = (
     DBConnectionError,  # Tortoise's word for the same
 )
 IDLE_IN_TRANSACTION = "10s"
+SOON = "3s"  # for who must be replaced within seconds when it is paused: collectors
 MIGRATION_LOCK = 0x6D616C6C  # any number that is ours alone
 Connection = BaseDBAsyncClient
 Row = dict[str, Any]
@@ -56,7 +57,9 @@ class DatabaseAwayError(UnavailableError):
     """
 
 
-def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
+def database_config(
+    url: str, *, pool_max: int = 10, idle_in_transaction: str = IDLE_IN_TRANSACTION
+) -> dict[str, Any]:
     """Tortoise's configuration for a postgres:// URL; its query `host` names a socket folder.
 
     `sslmode` is asyncpg's; server/settings.py lets no other query pass.
@@ -73,7 +76,7 @@ def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
         "maxsize": pool_max,
         "application_name": "mallwatt",
         # a process that is paused in a transaction must not hold its locks for ever
-        "server_settings": {"idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION},
+        "server_settings": {"idle_in_transaction_session_timeout": idle_in_transaction},
     }
     if "sslmode" in query:
         credentials["ssl"] = query["sslmode"][0]
@@ -93,9 +96,11 @@ def database_config(url: str, *, pool_max: int = 10) -> dict[str, Any]:
     }
 
 
-async def open_database(url: str, *, pool_max: int = 10) -> None:
+async def open_database(
+    url: str, *, pool_max: int = 10, idle_in_transaction: str = IDLE_IN_TRANSACTION
+) -> None:
     """Open the pool; raises DatabaseAwayError from the first statement on."""
-    config = database_config(url, pool_max=pool_max)
+    config = database_config(url, pool_max=pool_max, idle_in_transaction=idle_in_transaction)
     await Tortoise.init(config=config, _enable_global_fallback=True)
 
 
