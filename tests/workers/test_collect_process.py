@@ -39,7 +39,7 @@ async def test_one_that_was_stopped_says_nothing_when_it_wakes(
         await until(lambda: mall.has_readings("M-1", 1), within_s=20)
         process.send_signal(signal.SIGSTOP)
         # it may have been stopped in a transaction, which the database ends after three seconds
-        await until(lambda: claim_leases("other", 1), within_s=QUICK.held_s + 3 + 10)
+        await until(lambda: claim_leases("other", 1), within_s=QUICK.held_s + 5)
         asked = gateway.request_count
         process.send_signal(signal.SIGCONT)
 

@@ -13,8 +13,7 @@ DEFAULT_MAX_POWER_W = 1_000_000
 DEFAULT_REGISTER_STEP_WH = 1_000
 # Collectors stamp readings with their own clocks, which may differ from the judge's by this much.
 FUTURE_TOLERANCE = timedelta(seconds=60)
-# Some gateways answer from a cache: a reading may show what the meter showed this long before, and
-# the next one catches up.
+# Should a gateway answer from a cache, the next reading catches up. Assumed, not measured (ADR 17).
 CACHED_FOR = timedelta(minutes=5)
 # A meter may run this far above its rated power: 11/10.
 _MARGIN_TENTHS = 11
