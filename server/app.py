@@ -41,7 +41,7 @@ from server.handlers import (
 from server.http.answers import install_answers
 from server.http.context import WebContext
 from server.merchants import Merchants
-from server.models.database import IDLE_IN_TRANSACTION, SOON, close_database, open_database
+from server.models.database import close_database, open_database
 from server.services.site_file import ProfileFacts
 from server.services.wakeups import Wakeups
 from server.settings import Settings
@@ -124,14 +124,12 @@ class Outside:
 
 @asynccontextmanager
 async def open_outside(
-    settings: Settings, *, pool_max: int = 10, idle_in_transaction: str = IDLE_IN_TRANSACTION
+    settings: Settings, *, pool_max: int = 10, name: str = "mallwatt"
 ) -> AsyncIterator[Outside]:
     """Database, Redis, platforms and WeChat; closed again at the end of the block."""
     assert settings.database_url is not None  # noqa: S101  the commands see to it
     async with AsyncExitStack() as stack:
-        await open_database(
-            settings.database_url, pool_max=pool_max, idle_in_transaction=idle_in_transaction
-        )
+        await open_database(settings.database_url, pool_max=pool_max, name=name)
         stack.push_async_callback(close_database)
         redis = None
         if settings.redis_url is not None:
@@ -247,13 +245,15 @@ async def serve_worker(settings: Settings) -> None:
 async def serve_collector(settings: Settings) -> None:
     """The collector role until cancelled."""
     listen = settings.dtu_listen
-    async with open_outside(settings, idle_in_transaction=SOON) as outside:
+    # PostgreSQL keeps 63 bytes of a connection's name
+    owner = f"mallwatt:{socket.gethostname()[:30]}:{os.getpid()}:{time.time_ns() % 10**9}"
+    async with open_outside(settings, name=owner) as outside:
         context = CollectContext(
             clock=wall_clock,
             wakeups=outside.wakeups,
             catalogue=load_catalogue(settings.profiles_dir),
             dtu_listen=None if listen is None else (listen.host, listen.port),
-            owner=f"{socket.gethostname()[:40]}:{os.getpid()}:{time.time_ns() % 10**9}",
+            owner=owner,
         )
         log.info("collector is ready", owner=context.owner)
         await run_collector(context)

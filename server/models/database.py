@@ -35,13 +35,14 @@ AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,  # it took longer than STATEMENT
     asyncpg.InternalClientError,  # the connection broke in the middle of an answer
     asyncpg.InvalidAuthorizationSpecificationError,  # also a wrong password
     asyncpg.InvalidCatalogNameError,
     DBConnectionError,  # Tortoise's word for the same
 )
 IDLE_IN_TRANSACTION = "10s"
-SOON = "3s"  # for who must be replaced within seconds when it is paused: collectors
+STATEMENT = "60s"
 MIGRATION_LOCK = 0x6D616C6C  # any number that is ours alone
 Connection = BaseDBAsyncClient
 Row = dict[str, Any]
@@ -57,9 +58,7 @@ class DatabaseAwayError(UnavailableError):
     """
 
 
-def database_config(
-    url: str, *, pool_max: int = 10, idle_in_transaction: str = IDLE_IN_TRANSACTION
-) -> dict[str, Any]:
+def database_config(url: str, *, pool_max: int = 10, name: str = "mallwatt") -> dict[str, Any]:
     """Tortoise's configuration for a postgres:// URL; its query `host` names a socket folder.
 
     `sslmode` is asyncpg's; server/settings.py lets no other query pass.
@@ -74,9 +73,16 @@ def database_config(
         "database": parts.path.lstrip("/"),
         "minsize": 1,
         "maxsize": pool_max,
-        "application_name": "mallwatt",
+        "application_name": name,
         # a process that is paused in a transaction must not hold its locks for ever
-        "server_settings": {"idle_in_transaction_session_timeout": idle_in_transaction},
+        "server_settings": {
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+            "statement_timeout": STATEMENT,
+            # nor one whose machine or network is gone: it is found out within half a minute
+            "tcp_keepalives_idle": "15",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+        },
     }
     if "sslmode" in query:
         credentials["ssl"] = query["sslmode"][0]
@@ -96,11 +102,12 @@ def database_config(
     }
 
 
-async def open_database(
-    url: str, *, pool_max: int = 10, idle_in_transaction: str = IDLE_IN_TRANSACTION
-) -> None:
-    """Open the pool; raises DatabaseAwayError from the first statement on."""
-    config = database_config(url, pool_max=pool_max, idle_in_transaction=idle_in_transaction)
+async def open_database(url: str, *, pool_max: int = 10, name: str = "mallwatt") -> None:
+    """Open the pool; raises DatabaseAwayError from the first statement on.
+
+    By `name` the database's administrator and `claim_leases` know our connections.
+    """
+    config = database_config(url, pool_max=pool_max, name=name)
     await Tortoise.init(config=config, _enable_global_fallback=True)
 
 

@@ -6,6 +6,15 @@ from server.models.database import Connection, pool, row, rows
 
 HELD_S = 8  # others may take it over after so long without a renewal
 
+# An owner whose time ran out in the midst of a transaction was paused there, with its locks. It may
+# be between a statement's preparation and its start, where no timeout of PostgreSQL's 15 or 16
+# reaches it. Its connections bear its name.
+THROW_OUT = """
+SELECT pg_terminate_backend(activity.pid) FROM pg_stat_activity activity
+WHERE activity.datname = current_database() AND activity.xact_start IS NOT NULL
+  AND activity.application_name IN (
+      SELECT owner FROM gateway_lease WHERE owner <> $1 AND held_until < clock_timestamp())
+"""
 # Free or run out; a new owner starts a new epoch. Materialized, or the planner may run the inner
 # statement again for each row and pass the limit.
 CLAIM = """
@@ -32,10 +41,8 @@ UPDATE gateway_lease SET owner = NULL, held_until = NULL
 WHERE owner = $1 AND gateway_id = ANY($2::bigint[])
 """
 # A key share stops a claim (which locks for update) until our commit, but not our own renewals.
-# An owner that is paused in the midst is thrown out before others may take the gateway.
 HOLDS = """
-SELECT set_config('idle_in_transaction_session_timeout', '3s', true) AS held
-FROM gateway_lease JOIN meter ON meter.gateway_id = gateway_lease.gateway_id
+SELECT 1 FROM gateway_lease JOIN meter ON meter.gateway_id = gateway_lease.gateway_id
 WHERE meter.id = $1 AND gateway_lease.epoch = $2 AND gateway_lease.owner IS NOT NULL
   AND gateway_lease.held_until > clock_timestamp() FOR KEY SHARE OF gateway_lease
 """
@@ -45,6 +52,7 @@ async def claim_leases(
     owner: str, limit: int, *, held_s: float = HELD_S, without_links: Sequence[str] = ()
 ) -> dict[int, int]:
     """Take gateways that nobody holds, none with these links: gateway id -> epoch."""
+    await rows(pool(), THROW_OUT, owner)
     found = await rows(pool(), CLAIM, owner, held_s, limit, list(without_links))
     return {one["gateway_id"]: one["epoch"] for one in found}
 

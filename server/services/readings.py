@@ -21,8 +21,7 @@ _months_made: set[tuple[str, date]] = set()
 # Locked in the order of their ids, so that two batches never wait on each other in a ring.
 METERS = """
 SELECT meter.id, meter.site_id, meter.shop_id, meter.max_power_w, meter.rollover_wh,
-       lease.epoch, status.read_at, status.register_wh,
-       set_config('idle_in_transaction_session_timeout', '3s', true) AS paused_at_most
+       lease.epoch, status.read_at, status.register_wh
 FROM meter_status status JOIN meter ON meter.id = status.meter_id
 JOIN gateway_lease lease ON lease.gateway_id = meter.gateway_id
 WHERE meter.id = ANY($1::bigint[]) ORDER BY meter.id FOR NO KEY UPDATE OF status

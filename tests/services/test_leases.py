@@ -3,6 +3,7 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from server.models.database import pool, rows, transaction
 from server.services.leases import (
@@ -91,18 +92,35 @@ async def test_only_the_present_epoch_holds(mall: ImportReport) -> None:
         assert not await holds_lease(connection, await meter_id(), epoch + 1)
 
 
-async def test_an_owner_that_is_paused_in_a_transaction_stops_nobody_for_long(
-    mall: ImportReport, database_url: str
+@pytest.mark.parametrize("prepares", [False, True])
+async def test_an_owner_that_is_paused_in_a_transaction_stops_nobody(
+    mall: ImportReport, database_url: str, prepares: bool
 ) -> None:
     ((_, epoch),) = (await claim_leases("a", 1, held_s=0.5)).items()
-    paused = await asyncpg.connect(database_url)
+    paused = await asyncpg.connect(database_url, server_settings={"application_name": "a"})
     try:
         await paused.execute("BEGIN")
-        await paused.fetch(HOLDS, await meter_id(), epoch)
-        await asyncio.sleep(0.6)
+        assert await paused.fetch(HOLDS, await meter_id(), epoch)
+        if prepares:
+            await paused.prepare("SELECT 1")  # and never binds it
         assert await claim_leases("b", 1) == {}
-        await asyncio.sleep(3)
-        assert len(await claim_leases("b", 1)) == 1
-        assert paused.is_closed()
+        await asyncio.sleep(0.6)
+        async with asyncio.timeout(1):
+            while not await claim_leases("b", 1):  # noqa: ASYNC110  the signal takes its time
+                await asyncio.sleep(0.01)
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError), match=r"clos|terminat"):
+            await paused.execute("COMMIT")
     finally:
         await paused.close()
+
+
+async def test_an_owner_that_is_late_but_in_no_transaction_keeps_its_connections(
+    mall: ImportReport, database_url: str
+) -> None:
+    await claim_leases("a", 1, held_s=0)
+    late = await asyncpg.connect(database_url, server_settings={"application_name": "a"})
+    try:
+        assert len(await claim_leases("b", 1)) == 1
+        assert await late.fetchval("SELECT 1") == 1
+    finally:
+        await late.close()

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import uvloop
 
 from server.devices.profiles import load_catalogue
-from server.models.database import SOON, close_database, open_database
+from server.models.database import close_database, open_database
 from server.services.wakeups import Wakeups
 from server.workers.collect import CollectContext, LeaseTimes, run_collector
 
 
 async def collect(url: str, held_s: float, close_after_s: float, renew_every_s: float) -> None:
     """Own what is there until killed."""
-    await open_database(url, idle_in_transaction=SOON)
+    await open_database(url, name="process")
     try:
         await run_collector(
             CollectContext(
