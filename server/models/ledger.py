@@ -80,3 +80,29 @@ class LedgerTransfer(Model):
             Index(fields=("credit_account_id", "id"), name="idx_transfer_credit"),
             Index(fields=("transaction_id",), name="idx_transfer_transaction"),
         )
+
+
+class DeskReceipt(Model):
+    """Money taken at the desk or by bank transfer; a receipt's number is good for one payment."""
+
+    id = fields.BigIntField(primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    receipt_no = fields.CharField(64)
+    tenancy: fields.ForeignKeyRelation[Tenancy] = fields.ForeignKeyField(
+        "mallwatt.Tenancy", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    wallet = fields.CharField(32)
+    method = fields.CharField(16)
+    amount_fen = fields.BigIntField()
+    taken_by = fields.CharField(64)
+    created_at = fields.DatetimeField()
+    ledger_transaction: fields.ForeignKeyRelation[LedgerTransaction] = fields.ForeignKeyField(
+        "mallwatt.LedgerTransaction", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+
+    class Meta:
+        app = "mallwatt"
+        table = "desk_receipt"
+        unique_together = (("site", "receipt_no"),)

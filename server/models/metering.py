@@ -7,7 +7,7 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 
-from server.models.sites import Gateway, Meter, Site, Tenancy
+from server.models.sites import Gateway, Meter, Shop, Site, Tenancy
 
 
 class MeterStatus(Model):
@@ -106,6 +106,69 @@ class SettlementDue(Model):
         app = "mallwatt"
         table = "settlement_due"
         indexes = (Index(fields=("try_at",), name="idx_settlement_due_try"),)
+
+
+class CorrectionDue(Model):
+    """A tenancy whose closed days are to be rated anew from `first_day` on, at `try_at`."""
+
+    tenancy: fields.OneToOneRelation[Tenancy] = fields.OneToOneField(
+        "mallwatt.Tenancy", related_name=False, primary_key=True, on_delete=OnDelete.CASCADE
+    )
+    first_day = fields.DateField()
+    try_at = fields.DatetimeField()
+    failures = fields.IntField(default=0)
+
+    class Meta:
+        app = "mallwatt"
+        table = "correction_due"
+        indexes = (Index(fields=("try_at",), name="idx_correction_due_try"),)
+
+
+class MeterExchange(Model):
+    """A device replaced under the same code: what the old one showed last, and the new one first.
+
+    Ratio and rollover are the old device's; the new one's are the meter's own.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    meter: fields.ForeignKeyRelation[Meter] = fields.ForeignKeyField(
+        "mallwatt.Meter", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    exchanged_at = fields.DatetimeField()
+    final_wh = fields.BigIntField()
+    first_wh = fields.BigIntField()
+    transformer_ratio = fields.IntField()
+    rollover_wh = fields.BigIntField()
+    reason = fields.CharField(200)
+    made_by = fields.CharField(64)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        app = "mallwatt"
+        table = "meter_exchange"
+        unique_together = (("meter", "exchanged_at"),)
+
+
+class MeterInstallation(Model):
+    """The time in which a meter measures a shop; `removed_at` is null while it does."""
+
+    id = fields.BigIntField(primary_key=True)
+    meter: fields.ForeignKeyRelation[Meter] = fields.ForeignKeyField(
+        "mallwatt.Meter", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    shop: fields.ForeignKeyRelation[Shop] = fields.ForeignKeyField(
+        "mallwatt.Shop", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    installed_at = fields.DatetimeField()
+    removed_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "meter_installation"
+        indexes = (
+            Index(fields=("shop_id",), name="idx_installation_shop"),
+            Index(fields=("meter_id",), name="idx_installation_meter"),
+        )
 
 
 class BusJob(Model):

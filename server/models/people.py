@@ -167,3 +167,32 @@ class Kiosk(Model):
     class Meta:
         app = "mallwatt"
         table = "kiosk"
+
+
+class Approval(Model):
+    """An act that waits for a second person; `act` holds what will be done, whole."""
+
+    no = fields.CharField(32, primary_key=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    kind = fields.CharField(32)
+    tenancy: fields.ForeignKeyNullableRelation[Tenancy] = fields.ForeignKeyField(
+        "mallwatt.Tenancy", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    act: fields.Field[dict[str, object]] = fields.JSONField()
+    asked_by: fields.ForeignKeyRelation[Manager] = fields.ForeignKeyField(
+        "mallwatt.Manager", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    asked_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+    decided_by: fields.ForeignKeyNullableRelation[Manager] = fields.ForeignKeyField(
+        "mallwatt.Manager", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    decided_at = fields.DatetimeField(null=True)
+    decision = fields.CharField(16, null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "approval"
+        indexes = (Index(fields=("site_id", "decided_at"), name="idx_approval_open"),)

@@ -151,7 +151,8 @@ class Shop(Model):
 class Tenancy(Model):
     """One operator's time in a shop; wallets, top-ups and statements belong to it.
 
-    `first_open_day` is the first local day not yet on a statement. The supply_* columns are the
+    `first_open_day` is the first local day not yet on a statement, `fixed_open_day` the first one
+    whose fixed charges are not yet taken. The supply_* columns are the
     policy's memory of the current episode; `decide_again_at` is when time alone changes its answer;
     `notice_memory` is what was told already (core/supply/notices.NoticeFacts).
     """
@@ -168,12 +169,14 @@ class Tenancy(Model):
     binding_code = fields.CharField(32)
     opening_balance_fen = fields.BigIntField(default=0)
     first_open_day = fields.DateField(null=True)
+    fixed_open_day = fields.DateField(null=True)
     supply_state = fields.CharField(32, default="connected")
     supply_reasons: fields.Field[list[str]] = fields.JSONField()
     supply_decided_at = fields.DatetimeField(null=True)
     overdrawn_since = fields.DatetimeField(null=True)
     reconnect_confirmed_at = fields.DatetimeField(null=True)
     emergency_credit_fen = fields.BigIntField(default=0)
+    emergency_credit_at = fields.DatetimeField(null=True)
     decide_again_at = fields.DatetimeField(null=True)
     notice_memory: fields.Field[dict[str, object]] = fields.JSONField()
 

@@ -823,6 +823,90 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="MeterExchange",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                (
+                    "meter",
+                    fields.ForeignKeyField(
+                        "mallwatt.Meter",
+                        source_field="meter_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("exchanged_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("final_wh", fields.BigIntField()),
+                ("first_wh", fields.BigIntField()),
+                ("transformer_ratio", fields.IntField()),
+                ("rollover_wh", fields.BigIntField()),
+                ("reason", fields.CharField(max_length=200)),
+                ("made_by", fields.CharField(max_length=64)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "meter_exchange",
+                "app": "mallwatt",
+                "unique_together": (("meter", "exchanged_at"),),
+                "pk_attr": "id",
+                "table_description": "A device replaced by another under the same code: what the old one showed last, the new first.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="MeterInstallation",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                (
+                    "meter",
+                    fields.ForeignKeyField(
+                        "mallwatt.Meter",
+                        source_field="meter_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                (
+                    "shop",
+                    fields.ForeignKeyField(
+                        "mallwatt.Shop",
+                        source_field="shop_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("installed_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("removed_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "meter_installation",
+                "app": "mallwatt",
+                "indexes": [
+                    Index(fields=["shop_id"], name="idx_installation_shop"),
+                    Index(fields=["meter_id"], name="idx_installation_meter"),
+                ],
+                "pk_attr": "id",
+                "table_description": "The time in which a meter measures a shop; `removed_at` is null while it does.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="MeterStatus",
             fields=[
                 (
@@ -968,6 +1052,7 @@ class Migration(migrations.Migration):
                 ("binding_code", fields.CharField(max_length=32)),
                 ("opening_balance_fen", fields.BigIntField(default=0)),
                 ("first_open_day", fields.DateField(null=True)),
+                ("fixed_open_day", fields.DateField(null=True)),
                 ("supply_state", fields.CharField(default="connected", max_length=32)),
                 (
                     "supply_reasons",
@@ -988,6 +1073,10 @@ class Migration(migrations.Migration):
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
                 ),
                 ("emergency_credit_fen", fields.BigIntField(default=0)),
+                (
+                    "emergency_credit_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
                 (
                     "decide_again_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
@@ -1054,6 +1143,80 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="Approval",
+            fields=[
+                (
+                    "no",
+                    fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32),
+                ),
+                (
+                    "site",
+                    fields.ForeignKeyField(
+                        "mallwatt.Site",
+                        source_field="site_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("kind", fields.CharField(max_length=32)),
+                (
+                    "tenancy",
+                    fields.ForeignKeyField(
+                        "mallwatt.Tenancy",
+                        source_field="tenancy_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                (
+                    "act",
+                    fields.JSONField(
+                        encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
+                    ),
+                ),
+                (
+                    "asked_by",
+                    fields.ForeignKeyField(
+                        "mallwatt.Manager",
+                        source_field="asked_by_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("asked_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("expires_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                (
+                    "decided_by",
+                    fields.ForeignKeyField(
+                        "mallwatt.Manager",
+                        source_field="decided_by_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("decided_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("decision", fields.CharField(null=True, max_length=16)),
+            ],
+            options={
+                "table": "approval",
+                "app": "mallwatt",
+                "indexes": [Index(fields=["site_id", "decided_at"], name="idx_approval_open")],
+                "pk_attr": "no",
+                "table_description": "An act that waits for a second person; `act` holds what will be done, whole.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="Binding",
             fields=[
                 (
@@ -1093,6 +1256,93 @@ class Migration(migrations.Migration):
                 "indexes": [Index(fields=["tenancy_id"], name="idx_binding_tenancy")],
                 "pk_attr": "id",
                 "table_description": "A user's access to a tenancy, until it ends.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="CorrectionDue",
+            fields=[
+                (
+                    "tenancy",
+                    fields.OneToOneField(
+                        "mallwatt.Tenancy",
+                        source_field="tenancy_id",
+                        primary_key=True,
+                        db_index=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("first_day", fields.DateField()),
+                ("try_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("failures", fields.IntField(default=0)),
+            ],
+            options={
+                "table": "correction_due",
+                "app": "mallwatt",
+                "indexes": [Index(fields=["try_at"], name="idx_correction_due_try")],
+                "pk_attr": "tenancy_id",
+                "table_description": "A tenancy whose closed days are to be rated anew from `first_day` on, at `try_at`.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="DeskReceipt",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                (
+                    "site",
+                    fields.ForeignKeyField(
+                        "mallwatt.Site",
+                        source_field="site_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("receipt_no", fields.CharField(max_length=64)),
+                (
+                    "tenancy",
+                    fields.ForeignKeyField(
+                        "mallwatt.Tenancy",
+                        source_field="tenancy_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("wallet", fields.CharField(max_length=32)),
+                ("method", fields.CharField(max_length=16)),
+                ("amount_fen", fields.BigIntField()),
+                ("taken_by", fields.CharField(max_length=64)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                (
+                    "ledger_transaction",
+                    fields.ForeignKeyField(
+                        "mallwatt.LedgerTransaction",
+                        source_field="ledger_transaction_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+            ],
+            options={
+                "table": "desk_receipt",
+                "app": "mallwatt",
+                "unique_together": (("site", "receipt_no"),),
+                "pk_attr": "id",
+                "table_description": "Money taken at the desk or by bank transfer; a receipt's number is good for one payment.",
             },
             bases=["Model"],
         ),

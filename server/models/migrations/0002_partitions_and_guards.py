@@ -12,6 +12,8 @@ CREATE TABLE reading (
     meter_id bigint NOT NULL,
     read_at timestamptz NOT NULL,
     register_wh bigint NOT NULL CHECK (register_wh >= 0),
+    -- the meter's own sharp, peak, flat, valley and deep valley registers, null where it has none
+    periods_wh bigint[] CHECK (cardinality(periods_wh) = 5),
     verdict text NOT NULL CHECK (verdict IN ('trusted', 'quarantined')),
     reason text CHECK ((verdict = 'quarantined') = (reason IS NOT NULL)),
     epoch bigint NOT NULL,
@@ -31,6 +33,19 @@ CREATE TABLE statement (
     energy_wh bigint NOT NULL,
     amount_fen bigint NOT NULL CHECK (amount_fen >= 0),
     estimated boolean NOT NULL,
+    document jsonb NOT NULL,
+    ledger_transaction_id bigint,
+    closed_at timestamptz NOT NULL,
+    CHECK ((amount_fen > 0) = (ledger_transaction_id IS NOT NULL)),
+    PRIMARY KEY (site_id, tenancy_id, day, version)
+) PARTITION BY RANGE (day);
+
+CREATE TABLE fixed_charge_statement (
+    site_id bigint NOT NULL,
+    tenancy_id bigint NOT NULL,
+    day date NOT NULL,
+    version integer NOT NULL CHECK (version >= 1),
+    amount_fen bigint NOT NULL CHECK (amount_fen >= 0),
     document jsonb NOT NULL,
     ledger_transaction_id bigint,
     closed_at timestamptz NOT NULL,
@@ -81,12 +96,14 @@ DECLARE
     kept text;
 BEGIN
     FOREACH kept IN ARRAY ARRAY['account', 'ledger_transaction', 'ledger_transfer', 'statement',
-                                'payment_credit', 'manager_act'] LOOP
+                                'fixed_charge_statement', 'payment_credit', 'desk_receipt',
+                                'meter_exchange', 'manager_act'] LOOP
         EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I'
                        ' FOR EACH ROW EXECUTE FUNCTION refuse_change()', kept);
     END LOOP;
     FOREACH kept IN ARRAY ARRAY['account', 'ledger_transaction', 'ledger_transfer', 'statement',
-                                'payment_credit', 'manager_act', 'reading', 'wallet'] LOOP
+                                'fixed_charge_statement', 'payment_credit', 'desk_receipt',
+                                'meter_exchange', 'manager_act', 'reading', 'wallet'] LOOP
         EXECUTE format('CREATE TRIGGER never_emptied BEFORE TRUNCATE ON %I'
                        ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', kept);
     END LOOP;
@@ -99,7 +116,8 @@ CREATE TRIGGER never_deleted BEFORE DELETE ON wallet
 CREATE FUNCTION refuse_other_reading() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'UPDATE' AND (OLD.site_id, OLD.meter_id, OLD.read_at, OLD.register_wh)
-        = (NEW.site_id, NEW.meter_id, NEW.read_at, NEW.register_wh) THEN
+        = (NEW.site_id, NEW.meter_id, NEW.read_at, NEW.register_wh)
+        AND OLD.periods_wh IS NOT DISTINCT FROM NEW.periods_wh THEN
         IF OLD.verdict <> NEW.verdict THEN
             NEW.judged_at := clock_timestamp();
         END IF;
@@ -118,6 +136,11 @@ ALTER TABLE ledger_transfer
     ADD CONSTRAINT transfer_amount_positive CHECK (amount_fen > 0),
     ADD CONSTRAINT transfer_accounts_differ CHECK (debit_account_id <> credit_account_id);
 ALTER TABLE top_up ADD CONSTRAINT top_up_amount_positive CHECK (amount_fen > 0);
+ALTER TABLE desk_receipt ADD CONSTRAINT desk_receipt_amount_positive CHECK (amount_fen > 0);
+ALTER TABLE meter_exchange ADD CONSTRAINT meter_exchange_registers CHECK (
+    final_wh >= 0 AND first_wh >= 0 AND transformer_ratio >= 1 AND final_wh < rollover_wh);
+ALTER TABLE meter_installation ADD CONSTRAINT meter_installation_time CHECK (
+    removed_at IS NULL OR removed_at >= installed_at);
 ALTER TABLE payment_credit ADD CONSTRAINT payment_credit_amount_positive CHECK (amount_fen > 0);
 ALTER TABLE account ADD CONSTRAINT account_wallet_has_tenancy CHECK (
     (kind IN ('electricity_wallet', 'fixed_charges_wallet')) = (tenancy_id IS NOT NULL));
@@ -126,6 +149,8 @@ ALTER TABLE account ADD CONSTRAINT account_wallet_has_tenancy CHECK (
 KEYS = """
 CREATE UNIQUE INDEX account_key ON account (site_id, kind, coalesce(tenancy_id, 0));
 CREATE UNIQUE INDEX tenancy_one_open ON tenancy (shop_id) WHERE closed_at IS NULL;
+CREATE UNIQUE INDEX meter_installed_once ON meter_installation (meter_id)
+    WHERE removed_at IS NULL;
 CREATE UNIQUE INDEX binding_one_active ON binding (user_id, tenancy_id) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX meter_one_unit ON meter (gateway_id, unit) WHERE unit IS NOT NULL;
 CREATE UNIQUE INDEX meter_one_address ON meter (gateway_id, address) WHERE address IS NOT NULL;
@@ -141,6 +166,7 @@ RULES = """
 CREATE SEQUENCE rules_version;
 ALTER TABLE site ALTER rules_version SET DEFAULT nextval('rules_version');
 ALTER TABLE settlement_due ALTER failures SET DEFAULT 0;
+ALTER TABLE correction_due ALTER failures SET DEFAULT 0;
 """
 
 
