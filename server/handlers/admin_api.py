@@ -23,7 +23,12 @@ def blueprint(context: WebContext) -> Blueprint:
     """The routes under /api/admin/v1."""
     room = Blueprint("admin_api", url_prefix=PREFIX)
     attach(room, OPERATIONS)
+    _add_sessions(room, context)
+    _add_shops(room, context)
+    return room
 
+
+def _add_sessions(room: Blueprint, context: WebContext) -> None:
     @room.post("/sessions")
     async def open_session(request: Request) -> HTTPResponse:
         body = json_body(request, LogIn)
@@ -39,6 +44,8 @@ def blueprint(context: WebContext) -> Blueprint:
         await managers.log_out(bearer_token(request))
         return empty()
 
+
+def _add_shops(room: Blueprint, context: WebContext) -> None:
     @room.get("/shops")
     async def list_shops(request: Request) -> HTTPResponse:
         manager = await api_manager(request, context, Act.READ)
@@ -74,8 +81,6 @@ def blueprint(context: WebContext) -> Blueprint:
             if meter.has_relay
         ]
         return json_answer({"code": code, "desired": body.state, "meters": meters}, status=202)
-
-    return room
 
 
 async def _find(request: Request, manager: Manager, code: str) -> ShopLine:

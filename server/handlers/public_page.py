@@ -44,6 +44,13 @@ def blueprint(context: WebContext) -> Blueprint:
             return await _domain_check(context.settings.data_dir / "domain-checks", token)
         return await _shop_page(request, context, await find_shop(token), token)
 
+    _add_top_ups(room, context)
+    return room
+
+
+def _add_top_ups(room: Blueprint, context: WebContext) -> None:
+    """A payer's way: an order, back from the platform, its page."""
+
     @room.post("/<token:str>/top-ups")
     async def order_top_up(request: Request, token: str) -> HTTPResponse:
         check_origin(request, context)
@@ -82,8 +89,6 @@ def blueprint(context: WebContext) -> Blueprint:
             watched=await watch(found, context.clock()),
             at_once=request.args.get("pay") == "1",
         )
-
-    return room
 
 
 async def find_shop(token: str) -> PublicShop:

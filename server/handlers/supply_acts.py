@@ -2,8 +2,8 @@
 
 from server.core.supply.control_state import ControlState
 from server.http.context import WebContext
-from server.services import supply
 from server.services.admin_views import MeterLine, ShopLine
+from server.services.supply_holds import hold_shop, release_shop
 from server.services.wakeups import gateway_topic, tenancy_topic
 
 
@@ -11,7 +11,7 @@ async def ask_for(
     context: WebContext, shop: ShopLine, state: ControlState, actor: str, reason: str
 ) -> None:
     """Hold or release every relay of the shop, and wake who drives and who shows them."""
-    act = supply.hold_shop if state is ControlState.DISCONNECTED else supply.release_shop
+    act = hold_shop if state is ControlState.DISCONNECTED else release_shop
     gateways = await act(shop.site_id, shop.code, actor=actor, reason=reason, now=context.clock())
     topics = [gateway_topic(gateway_id) for gateway_id in gateways]
     if shop.tenancy_id is not None:

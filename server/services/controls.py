@@ -16,18 +16,16 @@ from server.core.supply.state import ActionKind, MeterControl, next_action, show
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.balances import balances
 from server.services.leases import holds_lease
+from server.services.meter_controls import (
+    CONTROL_OF_METER,
+    CONTROLS_OF_SHOPS,
+    control_of,
+    save_control,
+)
 from server.services.readings import NewReading, ensure_months, keep_within
 from server.services.settlement import project_within
 from server.services.site_rules import site_rules
-from server.services.supply import (
-    CONTROL_OF_METER,
-    CONTROLS_OF_SHOPS,
-    TENANCIES,
-    control_of,
-    decide_within,
-    save_control,
-    supply_facts,
-)
+from server.services.supply import TENANCIES, decide_within, supply_facts
 
 # The bus that a meter hangs on tells whether it only permits closing: services never see profiles.
 PENDING = """

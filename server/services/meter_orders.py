@@ -8,7 +8,7 @@ from server.core.errors import UnavailableError
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, row
 from server.services.bus_jobs import JobKind, ask_meter, find_meter, wait_for_job
-from server.services.supply import switch_meter
+from server.services.supply_holds import switch_meter
 from server.services.wakeups import Wakeups, gateway_topic
 
 READ_TIMEOUT_S = 30

@@ -1,17 +1,14 @@
 """What each supply should be: decided where its inputs change, in the same transaction.
 
-Locks, in this order: tenancy, meter_control (docs/locks.md). A manager's disconnection is a hold
-on the meters.
+Locks, in this order: tenancy, meter_control (docs/locks.md).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import fields as fields_of
 from datetime import datetime, timedelta
 
-from server.core.errors import ConflictError, NotFoundError
 from server.core.supply.control_state import ControlState
-from server.core.supply.events import Event, held, hold_released, policy_changed
+from server.core.supply.events import policy_changed
 from server.core.supply.notices import (
     NoticeDue,
     NoticeFacts,
@@ -21,17 +18,11 @@ from server.core.supply.notices import (
     still_low_fen,
 )
 from server.core.supply.policy import Decision, SupplyFacts, decide
-from server.core.supply.state import (
-    ActionKind,
-    Case,
-    MeterControl,
-    next_action,
-    shown_state,
-    step,
-)
+from server.core.supply.state import MeterControl, shown_state, step
 from server.models.database import Connection, Row, from_json, pool, rows, to_json, transaction
 from server.services.balances import Balances, balances
 from server.services.locks import lock_tenancies
+from server.services.meter_controls import CONTROLS_OF_SHOPS, control_of, save_controls
 from server.services.notices import Told, write_notices
 from server.services.site_rules import SiteRules, rules_of_sites
 
@@ -50,12 +41,6 @@ SELECT tenancy.id, tenancy.site_id, tenancy.shop_id, tenancy.closed_at, tenancy.
 FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
 WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id
 """
-CONTROLS_OF_SHOPS = """
-SELECT control.*, meter.shop_id, meter.gateway_id, meter.code
-FROM meter_control control JOIN meter ON meter.id = control.meter_id
-WHERE meter.shop_id = ANY($1::bigint[]) AND meter.role = 'shop'
-ORDER BY control.meter_id FOR NO KEY UPDATE OF control
-"""
 DECIDED = """
 UPDATE tenancy SET supply_state = decided.state, supply_reasons = decided.reasons::jsonb,
     supply_decided_at = $7, overdrawn_since = decided.overdrawn_since,
@@ -65,23 +50,6 @@ UPDATE tenancy SET supply_state = decided.state, supply_reasons = decided.reason
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
     AS decided (id, state, reasons, overdrawn_since, again_at, memory)
 WHERE tenancy.id = decided.id
-"""
-SAVE_CONTROLS = """
-UPDATE meter_control SET policy_state = saved.policy_state, commanded = saved.commanded,
-    commanded_at = saved.commanded_at, confirmed = saved.confirmed,
-    answered_writes = saved.answered_writes, unanswered_writes = saved.unanswered_writes,
-    disconnected_by_us = saved.disconnected_by_us, case_code = saved.case_code,
-    retry_at = saved.retry_at, read_back_at = saved.read_back_at,
-    reconnected_at = saved.reconnected_at, permit_only = saved.permit_only,
-    permitted = saved.permitted, next_action_at = saved.next_action_at,
-    confirmed_at = coalesce($16, meter_control.confirmed_at)
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::int[],
-            $7::int[], $8::boolean[], $9::text[], $10::timestamptz[], $11::timestamptz[],
-            $12::timestamptz[], $13::boolean[], $14::boolean[], $15::timestamptz[])
-    AS saved (meter_id, policy_state, commanded, commanded_at, confirmed, answered_writes,
-              unanswered_writes, disconnected_by_us, case_code, retry_at, read_back_at,
-              reconnected_at, permit_only, permitted, next_action_at)
-WHERE meter_control.meter_id = saved.meter_id
 """
 VALID = """
 UPDATE meter_control SET valid_until = valid.until, decision_version = decision_version + 1
@@ -93,94 +61,7 @@ SELECT id FROM tenancy WHERE decide_again_at <= $1 AND closed_at IS NULL
 ORDER BY decide_again_at, id LIMIT $2
 """
 PUT_OFF = "UPDATE tenancy SET decide_again_at = $2 WHERE id = $1 AND decide_again_at <= $3"
-HOLD = """
-UPDATE meter_control SET hold_reason = $2, hold_by = $3, held_at = $4 WHERE meter_id = $1
-"""
-ACT = """
-INSERT INTO manager_act (site_id, actor, act, subject, reason, facts, at)
-VALUES ($1, $2, $3, $4, $5, '{}', $6)
-"""
-SHOP = "SELECT id FROM shop WHERE site_id = $1 AND code = $2"
-METER = """
-SELECT meter.id, meter.site_id, meter.gateway_id FROM meter
-WHERE meter.site_id = $1 AND meter.code = $2
-"""
-CONTROL_OF_METER = """
-SELECT control.*, meter.shop_id, meter.gateway_id, meter.code
-FROM meter_control control JOIN meter ON meter.id = control.meter_id
-WHERE control.meter_id = $1 FOR NO KEY UPDATE OF control
-"""
 PUT_OFF_FOR = timedelta(minutes=1)
-_PLAIN = frozenset({"hold", "case"})
-_STATES = frozenset({"policy_state", "commanded", "confirmed"})
-
-
-class NoRelayError(ConflictError):
-    """The meter, or every meter of the shop, has no relay to switch."""
-
-    code = "no_relay"
-
-
-def control_of(found: Row) -> MeterControl:
-    """A row of meter_control as core's frozen value."""
-    values = {
-        field.name: found[field.name]
-        for field in fields_of(MeterControl)
-        if field.name not in _PLAIN
-    }
-    for name in _STATES:
-        values[name] = None if values[name] is None else ControlState(values[name])
-    case = found["case_code"]
-    return MeterControl(
-        **values, hold=found["hold_reason"] is not None, case=None if case is None else Case(case)
-    )
-
-
-async def save_control(
-    connection: Connection,
-    meter_id: int,
-    control: MeterControl,
-    now: datetime,
-    *,
-    confirmed_at: datetime | None = None,
-) -> None:
-    """Write a control back, with when the collector has to look at it again."""
-    await save_controls(connection, {meter_id: control}, now, confirmed_at=confirmed_at)
-
-
-async def save_controls(
-    connection: Connection,
-    controls: Mapping[int, MeterControl],
-    now: datetime,
-    *,
-    confirmed_at: datetime | None = None,
-) -> None:
-    """Write controls back by one statement; `confirmed_at` None: as it was."""
-    if not controls:
-        return
-    columns = zip(*(_columns(one, now) for one in controls.values()), strict=True)
-    values = [list(column) for column in columns]
-    await rows(connection, SAVE_CONTROLS, list(controls), *values, confirmed_at)
-
-
-def _columns(control: MeterControl, now: datetime) -> tuple[object, ...]:
-    action = next_action(control, now)
-    return (
-        control.policy_state.value,
-        control.commanded and control.commanded.value,
-        control.commanded_at,
-        control.confirmed and control.confirmed.value,
-        control.answered_writes,
-        control.unanswered_writes,
-        control.disconnected_by_us,
-        control.case and control.case.value,
-        control.retry_at,
-        control.read_back_at,
-        control.reconnected_at,
-        control.permit_only,
-        control.permitted,
-        now if action.kind is not ActionKind.NONE else action.wait_until,
-    )
 
 
 async def decide_due(now: datetime, *, limit: int = 200) -> list[int]:
@@ -385,63 +266,3 @@ def _remember(facts: NoticeFacts, dues: Sequence[NoticeDue]) -> dict[str, object
         "pending_sent_minutes": sorted(pending),
         "told": told.value,
     }
-
-
-async def hold_shop(
-    site_id: int, shop_code: str, *, actor: str, reason: str, now: datetime
-) -> list[int]:
-    """A manager disconnects a shop until a manager ends it; the gateways to wake."""
-    return await _switch_shop(site_id, shop_code, held(), actor=actor, reason=reason, now=now)
-
-
-async def release_shop(
-    site_id: int, shop_code: str, *, actor: str, reason: str, now: datetime
-) -> list[int]:
-    """A manager ends a hold, or closes what others opened; the gateways to wake."""
-    return await _switch_shop(
-        site_id, shop_code, hold_released(), actor=actor, reason=reason, now=now
-    )
-
-
-async def _switch_shop(
-    site_id: int, shop_code: str, event: Event, *, actor: str, reason: str, now: datetime
-) -> list[int]:
-    async with transaction() as connection:
-        shops = await rows(connection, SHOP, site_id, shop_code)
-        if not shops:
-            raise NotFoundError(f"no shop {shop_code}")
-        found = await rows(connection, CONTROLS_OF_SHOPS, [shops[0]["id"]])
-        if not found:
-            raise NoRelayError(f"no meter of {shop_code} has a relay")
-        for one in found:
-            await _switch(connection, one, event, actor=actor, reason=reason, now=now)
-        act = "disconnect" if event == held() else "reconnect"
-        await rows(connection, ACT, site_id, actor, act, f"shop:{shop_code}", reason, now)
-        return sorted({one["gateway_id"] for one in found})
-
-
-async def switch_meter(
-    site_id: int, meter_code: str, *, disconnect: bool, actor: str, reason: str, now: datetime
-) -> tuple[int, int]:
-    """Hold one meter disconnected, or end that; its id and its gateway's."""
-    async with transaction() as connection:
-        meters = await rows(connection, METER, site_id, meter_code)
-        if not meters:
-            raise NotFoundError(f"no meter {meter_code}")
-        found = await rows(connection, CONTROL_OF_METER, meters[0]["id"])
-        if not found:
-            raise NoRelayError(f"meter {meter_code} has no relay")
-        event = held() if disconnect else hold_released()
-        await _switch(connection, found[0], event, actor=actor, reason=reason, now=now)
-        act = "disconnect" if disconnect else "reconnect"
-        await rows(connection, ACT, site_id, actor, act, f"meter:{meter_code}", reason, now)
-        return meters[0]["id"], meters[0]["gateway_id"]
-
-
-async def _switch(
-    connection: Connection, found: Row, event: Event, *, actor: str, reason: str, now: datetime
-) -> None:
-    control = step(control_of(found), event, now)
-    hold = (reason[:200] or "-", actor[:64], now) if control.hold else (None, None, None)
-    await rows(connection, HOLD, found["meter_id"], *hold)
-    await save_control(connection, found["meter_id"], control, now)

@@ -15,8 +15,8 @@ from server.core.tariff.versions import TariffVersion, block_period_start, versi
 from server.models.database import Connection, Row, from_json, pool, row, rows
 from server.services.balances import balances
 from server.services.day_inputs import BLOCKS
+from server.services.meter_controls import control_of
 from server.services.site_rules import SiteRules, site_rules
-from server.services.supply import control_of
 
 DAYS_OF_MEAN = 7
 DAYS_LOOKED_BACK = 35  # use that is older says nothing about tomorrow

@@ -10,7 +10,7 @@ from server.models.database import pool, rows
 from server.services.confirmations import NothingToConfirmError, confirm_reconnection
 from server.services.controls import authorise
 from server.services.readings import NewReading
-from server.services.supply import hold_shop, release_shop
+from server.services.supply_holds import hold_shop, release_shop
 from tests.scenarios.world import CUTS_AT_ONCE, World, local
 
 

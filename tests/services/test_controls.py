@@ -16,7 +16,7 @@ from server.services.leases import claim_leases
 from server.services.readings import NewFinding, NewReading, keep, record_findings
 from server.services.settlement import settle_due
 from server.services.site_import import ImportReport
-from server.services.supply import switch_meter
+from server.services.supply_holds import switch_meter
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from payments.contract import Method, Platform
 from server.models.database import pool, rows
-from server.services import supply, top_ups
+from server.services import supply, supply_holds, top_ups
 from server.services.audit import audit
 from server.services.controls import settle_now
 from server.services.crediting import credit
@@ -98,7 +98,7 @@ class Crowd:
         )
 
     async def hold(self, number: int) -> None:
-        act = supply.hold_shop if number % 2 else supply.release_shop
+        act = supply_holds.hold_shop if number % 2 else supply_holds.release_shop
         await act(self.site_id, f"X{number % SHOPS + 2}", actor="boss", reason="test", now=self.now)
 
     async def import_again(self, number: int) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from payments.sandbox.keys import ensure_keys
 from server.merchants import unusable_settings
-from server.services.site_file import KnownCodes, ProfileFacts, SiteFileError, parse_site_file
+from server.services.site_file import KnownCodes, ProfileFacts, SiteFileError
 from server.services.site_import import import_site
+from server.services.site_parsing import parse_site_file
 from tests.services.test_site_import import NOW
 
 PROFILES = {

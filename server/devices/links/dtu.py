@@ -6,16 +6,15 @@ A DTU is a transparent modem, so who dials in proves nothing: the packet names t
 
 import asyncio
 import logging
-import string
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import cast
 
 from server.devices.errors import LinkDownError, MisconfiguredError
 from server.devices.links.link import Link
+from server.devices.links.registration import identify, may_dial_in, parse_networks
 from server.devices.links.tcp import tune_socket
 
 log = logging.getLogger(__name__)
@@ -27,8 +26,6 @@ NAME_LIMIT = 256
 UNREGISTERED_LIMIT = 1_024
 UNKNOWN_LIMIT = 100
 BACKLOG = 1_024
-TERMINATORS = b"\r\n\t \x00"
-NAME_BYTES = frozenset((string.ascii_letters + string.digits + "_-").encode())
 
 
 class RefusalReason(StrEnum):
@@ -110,40 +107,10 @@ class DtuLink(Link):
 
     def admits(self, peer: str) -> bool:
         """Whether this gateway may dial in from there."""
-        if not self._networks:
-            if not self._warned:
-                log.warning("gateway %s has no allow_from: anybody may be it", self.name)
+        if not self._networks and not self._warned:
+            log.warning("gateway %s has no allow_from: anybody may be it", self.name)
             self._warned = True
-            return True
-        address = ip_address(peer)
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
-
-    def after_name(self, said: bytes) -> bytes | None:
-        """What follows this DTU's name; None when it is not its name. DTU12 is not DTU1."""
-        for text in self._readings(said):
-            if not text.startswith(self.registration):
-                continue
-            more = text[len(self.registration) :]
-            goes_on = more and self.registration[-1] in NAME_BYTES and more[0] in NAME_BYTES
-            if not goes_on or (self.heartbeat and more.startswith(self.heartbeat)):
-                return more.lstrip(TERMINATORS)
-        return None
-
-    def may_become_name(self, said: bytes) -> bool:
-        """Whether this is the beginning of this DTU's name, or all of it without an end."""
-        return any(self.registration.startswith(text) for text in self._readings(said))
-
-    def _readings(self, said: bytes) -> Iterator[bytes]:
-        """As it was said; without line ends before it; without heartbeats before it."""
-        yield said
-        text = said.lstrip(TERMINATORS)
-        yield text
-        if self.heartbeat:
-            while text.startswith(self.heartbeat):
-                text = text[len(self.heartbeat) :].lstrip(TERMINATORS)
-            yield text
+        return may_dial_in(self._networks, peer)
 
     def adopt(self, caller: "_Caller", more: bytes) -> None:
         """This caller is the DTU from now on."""
@@ -251,23 +218,9 @@ class DtuListener:
         """A nameless caller got its name, or is gone."""
         self._callers.discard(caller)
 
-    def identify(self, said: bytes) -> tuple[DtuLink | None, bytes, bool]:
+    def whose(self, said: bytes) -> tuple[DtuLink | None, bytes, bool]:
         """Whose name this is, what follows it, and whether it may yet become another name."""
-        link = self._expected.get(said)
-        if link is not None:
-            return link, b"", True
-        link = self._expected.get(said.rstrip(TERMINATORS))
-        if link is not None:
-            return link, b"", False
-        best: tuple[DtuLink | None, bytes] = (None, b"")
-        unfinished = False
-        for link in self._expected.values():
-            more = link.after_name(said)
-            unfinished = unfinished or link.may_become_name(said)
-            longer = best[0] is None or len(link.registration) > len(best[0].registration)
-            if more is not None and longer:
-                best = link, more
-        return *best, unfinished
+        return identify(said, self._expected)
 
     def present(self, caller: "_Caller", link: DtuLink, more: bytes) -> None:
         """A caller has named itself: let it in, at once or when the present one proves dead."""
@@ -362,7 +315,7 @@ class _Caller(asyncio.Protocol):
 
     def _identify(self) -> None:
         self._stop_timers(all_of_them=False)
-        link, more, open_ended = self._listener.identify(self._heard)
+        link, more, open_ended = self._listener.whose(self._heard)
         if open_ended and len(self._heard) < NAME_LIMIT:
             wait_s = SETTLE_S if link is not None else REGISTRATION_S
             loop = asyncio.get_running_loop()
@@ -373,7 +326,7 @@ class _Caller(asyncio.Protocol):
             self._listener.refuse(self, RefusalReason.UNKNOWN, self._heard)
 
     def _settled(self) -> None:
-        link, more, _ = self._listener.identify(self._heard)
+        link, more, _ = self._listener.whose(self._heard)
         if link is not None:
             self._present(link, more)
         else:
@@ -391,11 +344,3 @@ class _Caller(asyncio.Protocol):
     def _stop_timers(self, *, all_of_them: bool) -> None:
         while len(self._timers) > (0 if all_of_them else 1):
             self._timers.pop().cancel()
-
-
-def parse_networks(texts: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """CIDR networks; raises MisconfiguredError."""
-    try:
-        return tuple(ip_network(text, strict=False) for text in texts)
-    except ValueError as error:
-        raise MisconfiguredError(f"allow_from: {error}") from error

@@ -1,0 +1,55 @@
+"""An import's policies, tariffs and fixed charges; none may touch closed days."""
+
+from datetime import date
+
+from server.models.database import Connection, row, rows, to_json
+from server.services.site_file import Fault, SiteDocument, SiteFileError
+from server.services.site_import_counts import Counts
+
+POLICY = """
+INSERT INTO supply_policy (site_id, code, rules) VALUES ($1, $2, $3::jsonb)
+ON CONFLICT (site_id, code) DO UPDATE SET rules = excluded.rules
+WHERE supply_policy.rules IS DISTINCT FROM excluded.rules
+RETURNING (xmax = 0) AS created
+"""
+TARIFF = """
+INSERT INTO tariff_version (site_id, code, valid_from, definition) VALUES ($1, $2, $3, $4::jsonb)
+ON CONFLICT (site_id, code, valid_from) DO UPDATE SET definition = excluded.definition
+WHERE tariff_version.definition IS DISTINCT FROM excluded.definition
+RETURNING (xmax = 0) AS created
+"""
+FIXED_CHARGE = TARIFF.replace("tariff_version", "fixed_charge_version")
+# A day on a statement was rated with the version that it names; that version may not change, nor
+# another come between.
+CLOSED_DAY = """
+SELECT max(day) AS day FROM statement
+WHERE site_id = $1 AND document -> 'tariff' ->> 'code' = $2 AND day >= $3
+  AND day < coalesce((SELECT min(valid_from) FROM tariff_version
+      WHERE site_id = $1 AND code = $2 AND valid_from > $3), 'infinity'::date)
+"""
+NEW_RULES = "UPDATE site SET rules_version = nextval('rules_version') WHERE id = $1"
+
+
+async def import_rules(
+    connection: Connection, site_id: int, document: SiteDocument, counts: Counts
+) -> None:
+    """Policies, tariffs and fixed charges; refuses a version that touches closed days."""
+    for code, rules in document.policies.items():
+        found = await row(connection, POLICY, site_id, code, to_json(rules))
+        counts.note("supply_policy", found)
+    faults = []
+    for index, table in enumerate(document.tariffs):
+        code, valid_from = str(table["code"]), date.fromisoformat(str(table["valid_from"]))
+        found = await row(connection, TARIFF, site_id, code, valid_from, to_json(table))
+        counts.note("tariff", found)
+        closed = await row(connection, CLOSED_DAY, site_id, code, valid_from) if found else None
+        if closed is not None and closed["day"] is not None:
+            text = f"{code}: days up to {closed['day']} are closed; a version from {valid_from} "
+            faults.append(Fault(f"tariff[{index}]", text + "would change them"))
+    for table in document.fixed_charges:
+        code, valid_from = str(table["code"]), date.fromisoformat(str(table["valid_from"]))
+        found = await row(connection, FIXED_CHARGE, site_id, code, valid_from, to_json(table))
+        counts.note("fixed_charge", found)
+    if faults:
+        raise SiteFileError(faults)
+    await rows(connection, NEW_RULES, site_id)  # after all that a site's rules are made of
