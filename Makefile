@@ -45,9 +45,9 @@ check: python ## formatter, linter, strict types, import contracts; no tests
 	@echo "MallWatt: types"   && $(BIN)/mypy
 	@echo "MallWatt: imports" && $(BIN)/lint-imports
 
-bench: python ## benchmarks; each beside a limit measured in the same run (bench/results.json)
+bench: python ## benchmarks; each beside a limit measured in the same run (ARGS="posting audit" for some)
 	@$(INSTALL) development
-	@exec $(BIN)/python -m bench
+	@exec $(BIN)/python -m bench $(ARGS)
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/installer/bin/uv pip compile --quiet \
 	--python $(BIN)/python --python-version 3.11 --universal --generate-hashes \

@@ -1,14 +1,16 @@
 """The benchmarks measure the same work on both sides."""
 
 import json
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from bench import __main__ as bench
 from bench import measure
-from bench.measure import Result
+from bench.measure import Figure, Measured, Result
 from bench.settlement import meter_path, multiplier, results, settler
 
 
@@ -35,25 +37,39 @@ def test_a_rate_is_calls_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measure._rate(int) == 3 / 4
 
 
+WORK = Result("work", "things", 5.0, "limit", 20.0)
+SLOW = Result("slow work", "things", 5.0, "limit", 20.0, target=0.5)
+LARGE = Figure("memory", 301.0, "MB", at_most=300)
+
+
+async def _later() -> AsyncIterator[Measured]:
+    yield LARGE
+
+
 def test_results_are_printed_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = Result("work", "things", 5.0, "limit", 20.0)
-    monkeypatch.setattr(bench, "results", lambda: [one])
+    """A missed target is said plainly, and breaks nothing."""
+    found = [ModuleType("bench.now"), ModuleType("bench.later"), ModuleType("bench.unwanted")]
+    vars(found[0])["results"] = lambda: [WORK, SLOW]
+    vars(found[1])["results"] = _later
+    monkeypatch.setattr(bench, "benches", lambda: iter(found))
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "results.json")
-    assert bench.main() == 0
-    assert "work: 5 things/s; limit: 20/s; ratio 0.250" in capsys.readouterr().out
-    kept = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert kept["results"] == [
-        {
-            "name": "work",
-            "unit": "things",
-            "per_s": 5.0,
-            "limit": "limit",
-            "limit_per_s": 20.0,
-            "ratio": 0.25,
-        }
+    assert bench.main(["now", "later"]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "work: 5 things/s; limit: 20/s; ratio 0.250",
+        "MISSED: slow work: 5 things/s; limit: 20/s; ratio 0.250 (at least 0.5)",
+        "MISSED: memory: 301 MB (at most 300)",
     ]
+    kept = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert kept["results"] == [WORK.row(), SLOW.row(), LARGE.row()]
+    assert kept["results"][0]["ratio"] == 0.25
+
+
+def test_a_name_that_no_benchmark_has_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["speed"])
+    assert "no such benchmark: speed" in capsys.readouterr().err
 
 
 def test_every_pace_is_measured_with_every_tariff(monkeypatch: pytest.MonkeyPatch) -> None:
