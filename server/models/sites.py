@@ -154,7 +154,8 @@ class Tenancy(Model):
     `first_open_day` is the first local day not yet on a statement, `fixed_open_day` the first one
     whose fixed charges are not yet taken. The supply_* columns are the
     policy's memory of the current episode; `decide_again_at` is when time alone changes its answer;
-    `notice_memory` is what was told already (core/supply/notices.NoticeFacts).
+    `notice_memory` is what was told already (core/supply/notices.NoticeFacts). `back_billing_fen`
+    is what corrections took without a notice of their own yet, `back_billing_at` when the last did.
     """
 
     id = fields.BigIntField(primary_key=True)
@@ -177,6 +178,8 @@ class Tenancy(Model):
     reconnect_confirmed_at = fields.DatetimeField(null=True)
     emergency_credit_fen = fields.BigIntField(default=0)
     emergency_credit_at = fields.DatetimeField(null=True)
+    back_billing_fen = fields.BigIntField(default=0)
+    back_billing_at = fields.DatetimeField(null=True)
     decide_again_at = fields.DatetimeField(null=True)
     notice_memory: fields.Field[dict[str, object]] = fields.JSONField()
 

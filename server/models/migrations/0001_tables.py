@@ -1077,6 +1077,11 @@ class Migration(migrations.Migration):
                     "emergency_credit_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
                 ),
+                ("back_billing_fen", fields.BigIntField(default=0)),
+                (
+                    "back_billing_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
                 (
                     "decide_again_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),

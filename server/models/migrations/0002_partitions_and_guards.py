@@ -36,7 +36,9 @@ CREATE TABLE statement (
     document jsonb NOT NULL,
     ledger_transaction_id bigint,
     closed_at timestamptz NOT NULL,
-    CHECK ((amount_fen > 0) = (ledger_transaction_id IS NOT NULL)),
+    -- a later version that costs nothing names the posting that gave the one before it back
+    CHECK (amount_fen = 0 OR ledger_transaction_id IS NOT NULL),
+    CHECK (version > 1 OR amount_fen > 0 OR ledger_transaction_id IS NULL),
     PRIMARY KEY (site_id, tenancy_id, day, version)
 ) PARTITION BY RANGE (day);
 
@@ -49,7 +51,9 @@ CREATE TABLE fixed_charge_statement (
     document jsonb NOT NULL,
     ledger_transaction_id bigint,
     closed_at timestamptz NOT NULL,
-    CHECK ((amount_fen > 0) = (ledger_transaction_id IS NOT NULL)),
+    -- a later version that costs nothing names the posting that gave the one before it back
+    CHECK (amount_fen = 0 OR ledger_transaction_id IS NOT NULL),
+    CHECK (version > 1 OR amount_fen > 0 OR ledger_transaction_id IS NULL),
     PRIMARY KEY (site_id, tenancy_id, day, version)
 ) PARTITION BY RANGE (day);
 
@@ -167,6 +171,7 @@ CREATE SEQUENCE rules_version;
 ALTER TABLE site ALTER rules_version SET DEFAULT nextval('rules_version');
 ALTER TABLE settlement_due ALTER failures SET DEFAULT 0;
 ALTER TABLE correction_due ALTER failures SET DEFAULT 0;
+ALTER TABLE tenancy ALTER back_billing_fen SET DEFAULT 0;
 """
 
 
