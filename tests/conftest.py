@@ -32,7 +32,8 @@ BEGIN
         EXECUTE 'DELETE FROM ' || name;
     END LOOP;
     FOR name IN SELECT inhrelid::regclass FROM pg_inherits
-        WHERE inhparent IN ('reading'::regclass, 'statement'::regclass)
+        WHERE inhparent IN ('reading'::regclass, 'statement'::regclass,
+                            'fixed_charge_statement'::regclass)
     LOOP
         EXECUTE 'DROP TABLE ' || name;
     END LOOP;

@@ -152,7 +152,7 @@ class Tenancy(Model):
     """One operator's time in a shop; wallets, top-ups and statements belong to it.
 
     `first_open_day` is the first local day not yet on a statement, `fixed_open_day` the first one
-    whose fixed charges are not yet taken. The supply_* columns are the
+    whose fixed charges are not yet taken, not before `fixed_try_at`. The supply_* columns are the
     policy's memory of the current episode; `decide_again_at` is when time alone changes its answer;
     `notice_memory` is what was told already (core/supply/notices.NoticeFacts). `back_billing_fen`
     is what corrections took without a notice of their own yet, `back_billing_at` when the last did.
@@ -171,6 +171,7 @@ class Tenancy(Model):
     opening_balance_fen = fields.BigIntField(default=0)
     first_open_day = fields.DateField(null=True)
     fixed_open_day = fields.DateField(null=True)
+    fixed_try_at = fields.DatetimeField(null=True)
     supply_state = fields.CharField(32, default="connected")
     supply_reasons: fields.Field[list[str]] = fields.JSONField()
     supply_decided_at = fields.DatetimeField(null=True)

@@ -352,7 +352,7 @@ async def ensure_months(parent: str, instants: Iterable[datetime]) -> None:
 
 async def make_months_ahead(now: datetime) -> None:
     """Make this and the next two months' partitions, so that nobody waits for one at midnight."""
-    for parent in ("reading", "statement"):
+    for parent in ("reading", "statement", "fixed_charge_statement"):
         await ensure_months(parent, [now + timedelta(days=days) for days in (0, 31, 62)])
 
 

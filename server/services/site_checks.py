@@ -31,6 +31,11 @@ def own_faults(tables: SiteFileTables, folder: Path) -> list[Fault]:
     for name, file in _key_files(tables):
         if not (folder / file).is_file():
             faults.append(Fault(name, f"no such file: {file}"))
+    for index, shop in enumerate(tables.shop):
+        twice = sorted(code for code, n in Counter(shop.fixed_charges).items() if n > 1)
+        faults += [
+            Fault(f"shop[{index}].fixed_charges", f"{code} is there twice") for code in twice
+        ]
     for kind, template in tables.weixin.templates.items():
         for fact in template.fields:
             if fact not in NOTICE_FACTS:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from server.models.database import Connection, row, rows, to_json, transaction
+from server.services.fixed_charges import charge_within, make_charged_months
 from server.services.journal import open_accounts
 from server.services.locks import lock_tenancies
 from server.services.site_file import (
@@ -30,6 +31,7 @@ from server.services.site_import_devices import (
     import_gateways,
     import_meters,
 )
+from server.services.site_import_fixed import check_fixed_charges
 from server.services.site_import_rules import import_rules
 from server.services.site_import_shops import import_shop, open_tenancies
 from server.services.site_parsing import parse_site_file, read_content, site_code_of
@@ -69,7 +71,10 @@ WHERE (merchant.merchant_id, merchant.app_id, merchant.settings)
 RETURNING (xmax = 0) AS created
 """
 OTHER_ZONE = """
-SELECT site.timezone, (SELECT max(day) FROM statement WHERE statement.site_id = site.id) AS closed
+SELECT site.timezone,
+       greatest((SELECT max(day) FROM statement WHERE statement.site_id = site.id),
+                (SELECT max(day) FROM fixed_charge_statement charged
+                 WHERE charged.site_id = site.id)) AS closed
 FROM site WHERE site.code = $1 AND site.timezone <> $2
 """
 KNOWN_ZONE = "SELECT 1 AS known FROM pg_timezone_names WHERE name = $1"
@@ -112,10 +117,11 @@ async def import_site(
     SiteFileError with every fault, and then nothing has changed.
     """
     content = await asyncio.to_thread(read_content, path)
-    code = site_code_of(content)
+    code = site_code_of(content) or ""
+    await make_charged_months(now)
     async with transaction() as connection:
-        await rows(connection, LOCK, code or "")
-        known = await _known_codes(connection, code or "")
+        await rows(connection, LOCK, code)
+        known = await _known_codes(connection, code)
         document = await asyncio.to_thread(
             parse_site_file, content, path.parent, profiles, known, check_merchant
         )
@@ -144,6 +150,7 @@ async def _import(
     await import_gateways(connection, site_id, document, counts, now)
     for shop in document.tables.shop:
         counts.note("shop", await import_shop(connection, site_id, shop))
+    await check_fixed_charges(connection, site_id, [shop.code for shop in document.tables.shop])
     await import_meters(connection, site_id, document.tables.meter, profiles, counts)
     await import_controls(connection, site_id, document.tables.meter, profiles, now)
     await open_tenancies(connection, site_id, document.tables.shop, counts, now)
@@ -154,12 +161,16 @@ async def _import(
 
 
 async def _hold_tenancies(connection: Connection, site_code: str, now: datetime) -> None:
-    """Let nobody settle, close or decide by the old rules while the new ones come."""
+    """Let nobody settle, close or decide by the old rules while the new ones come.
+
+    The days of fixed charges that are over are charged by the old ones.
+    """
     site = await row(connection, "SELECT id FROM site WHERE code = $1", site_code)
     if site is not None:
         await rows(connection, RESETTLE, site["id"], now)
-        tenancies = await rows(connection, ALL_TENANCIES, site["id"])
-        await lock_tenancies(connection, [one["id"] for one in tenancies])
+        tenancies = [one["id"] for one in await rows(connection, ALL_TENANCIES, site["id"])]
+        await lock_tenancies(connection, tenancies)
+        await charge_within(connection, tenancies, now)
 
 
 async def _import_site_table(

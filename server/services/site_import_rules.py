@@ -5,6 +5,7 @@ from datetime import date
 from server.models.database import Connection, row, rows, to_json
 from server.services.site_file import Fault, SiteDocument, SiteFileError
 from server.services.site_import_counts import Counts
+from server.services.site_import_fixed import import_fixed_charges
 
 POLICY = """
 INSERT INTO supply_policy (site_id, code, rules) VALUES ($1, $2, $3::jsonb)
@@ -18,7 +19,6 @@ ON CONFLICT (site_id, code, valid_from) DO UPDATE SET definition = excluded.defi
 WHERE tariff_version.definition IS DISTINCT FROM excluded.definition
 RETURNING (xmax = 0) AS created
 """
-FIXED_CHARGE = TARIFF.replace("tariff_version", "fixed_charge_version")
 # A day on a statement was rated with the version that it names; that version may not change, nor
 # another come between.
 CLOSED_DAY = """
@@ -33,7 +33,10 @@ NEW_RULES = "UPDATE site SET rules_version = nextval('rules_version') WHERE id =
 async def import_rules(
     connection: Connection, site_id: int, document: SiteDocument, counts: Counts
 ) -> None:
-    """Policies, tariffs and fixed charges; refuses a version that touches closed days."""
+    """Policies, tariffs and fixed charges; refuses a version that touches closed days.
+
+    Raises SiteFileError.
+    """
     for code, rules in document.policies.items():
         found = await row(connection, POLICY, site_id, code, to_json(rules))
         counts.note("supply_policy", found)
@@ -46,10 +49,7 @@ async def import_rules(
         if closed is not None and closed["day"] is not None:
             text = f"{code}: days up to {closed['day']} are closed; a version from {valid_from} "
             faults.append(Fault(f"tariff[{index}]", text + "would change them"))
-    for table in document.fixed_charges:
-        code, valid_from = str(table["code"]), date.fromisoformat(str(table["valid_from"]))
-        found = await row(connection, FIXED_CHARGE, site_id, code, valid_from, to_json(table))
-        counts.note("fixed_charge", found)
+    faults += await import_fixed_charges(connection, site_id, document.fixed_charges, counts)
     if faults:
         raise SiteFileError(faults)
     await rows(connection, NEW_RULES, site_id)  # after all that a site's rules are made of

@@ -30,8 +30,9 @@ RETURNING (xmax = 0) AS created
 """
 TENANCY = """
 INSERT INTO tenancy (site_id, shop_id, opened_at, binding_code, opening_balance_fen,
-    first_open_day, supply_state, supply_reasons, emergency_credit_fen, notice_memory)
-SELECT $1, shop.id, $3, $4, $5, $6, 'connected', '[]', 0, '{}' FROM shop
+    first_open_day, fixed_open_day, supply_state, supply_reasons, emergency_credit_fen,
+    notice_memory)
+SELECT $1, shop.id, $3, $4, $5, $6, $6, 'connected', '[]', 0, '{}' FROM shop
 WHERE shop.site_id = $1 AND shop.code = $2
   AND NOT EXISTS (SELECT 1 FROM tenancy WHERE tenancy.shop_id = shop.id)
 RETURNING id

@@ -12,7 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from server.core.supply.policy import SupplyPolicyError, parse_supply_policy, policy_table
-from server.core.tariff.parse import TariffErrors, parse_fixed_charge, parse_tariff, tariff_table
+from server.core.tariff.parse import (
+    TariffErrors,
+    fixed_charge_table,
+    parse_fixed_charge,
+    parse_tariff,
+    tariff_table,
+)
 from server.services.site_checks import (
     cross_faults,
     merchant_faults,
@@ -165,13 +171,10 @@ def _core_tables(
                 Fault(place_of(("supply_policy", code, key)), text) for key, text in error.problems
             ]
     tariffs = _core_list(raw, "tariff", lambda one: tariff_table(parse_tariff(one)), faults)
-    fixed = _core_list(raw, "fixed_charge", _fixed_charge_table, faults)
+    fixed = _core_list(
+        raw, "fixed_charge", lambda one: fixed_charge_table(parse_fixed_charge(one)), faults
+    )
     return policies, tariffs, fixed
-
-
-def _fixed_charge_table(table: Mapping[str, object]) -> dict[str, object]:
-    charge = parse_fixed_charge(table)
-    return {**table, "code": charge.code, "valid_from": charge.valid_from.isoformat()}
 
 
 def _core_list(

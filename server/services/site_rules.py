@@ -14,8 +14,8 @@ from chinese_calendar import constants as chinese_calendar
 
 from server.core.calendar import HolidayCalendar
 from server.core.supply.policy import SupplyPolicy, parse_supply_policy
-from server.core.tariff.parse import parse_tariff
-from server.core.tariff.versions import TariffVersion
+from server.core.tariff.parse import parse_fixed_charge, parse_tariff
+from server.core.tariff.versions import FixedCharge, TariffVersion
 from server.models.database import Connection, from_json, row, rows
 
 GAP_S_MIN = 3_600  # below an hour between two readings nothing is called a gap
@@ -27,6 +27,9 @@ SELECT id, code, name, timezone, poll_seconds, close_after_days, weixin_template
 FROM site WHERE id = $1
 """
 TARIFFS = "SELECT code, definition FROM tariff_version WHERE site_id = $1 ORDER BY code, valid_from"
+FIXED_CHARGES = """
+SELECT code, definition FROM fixed_charge_version WHERE site_id = $1 ORDER BY code, valid_from
+"""
 POLICIES = "SELECT code, rules FROM supply_policy WHERE site_id = $1"
 
 
@@ -39,7 +42,10 @@ class Template(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SiteRules:
-    """All of a site that decisions need; tariffs by code, each ascending by `valid_from`."""
+    """All of a site that decisions need.
+
+    Tariffs and fixed charges are by code, each ascending by `valid_from`.
+    """
 
     site_id: int
     version: int
@@ -50,6 +56,7 @@ class SiteRules:
     close_after_days: int
     gap_s: int
     tariffs: Mapping[str, tuple[TariffVersion, ...]]
+    fixed_charges: Mapping[str, tuple[FixedCharge, ...]]
     policies: Mapping[str, SupplyPolicy]
     templates: Mapping[str, Template]
     calendar: HolidayCalendar
@@ -102,6 +109,10 @@ async def _load_site_rules(connection: Connection, site_id: int) -> SiteRules:
     for found in await rows(connection, TARIFFS, site_id):
         version = parse_tariff(from_json(found["definition"]))
         tariffs.setdefault(found["code"], []).append(version)
+    fixed_charges: dict[str, list[FixedCharge]] = {}
+    for found in await rows(connection, FIXED_CHARGES, site_id):
+        charge = parse_fixed_charge(from_json(found["definition"]))
+        fixed_charges.setdefault(found["code"], []).append(charge)
     policies = {
         found["code"]: parse_supply_policy(from_json(found["rules"]))
         for found in await rows(connection, POLICIES, site_id)
@@ -116,6 +127,7 @@ async def _load_site_rules(connection: Connection, site_id: int) -> SiteRules:
         close_after_days=site["close_after_days"],
         gap_s=max(GAP_S_MIN, GAP_POLLS * site["poll_seconds"]),
         tariffs={code: tuple(versions) for code, versions in tariffs.items()},
+        fixed_charges={code: tuple(charges) for code, charges in fixed_charges.items()},
         policies=policies,
         templates=msgspec.convert(from_json(site["weixin_templates"]), dict[str, Template]),
         calendar=chinese_holidays(),

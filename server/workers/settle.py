@@ -1,11 +1,11 @@
-"""Projecting open days after readings, deciding what time alone changes, closing days.
+"""Projecting open days after readings, deciding what time alone changes, closing and charging days.
 
 A tenancy that fails is put aside: the others of its batch are done without it.
 """
 
 from collections.abc import Sequence
 
-from server.services import settlement, supply
+from server.services import fixed_charges, settlement, supply
 from server.services.announce import announce_tenancies
 from server.workers.apart import BatchWork, do_batch
 from server.workers.context import WorkContext
@@ -69,6 +69,25 @@ async def close_ready_days(context: WorkContext) -> int:
             put_aside=lambda tenancy_id: settlement.put_aside(tenancy_id, now),
         ),
     )
+
+
+async def charge_fixed_days(context: WorkContext) -> int:
+    """The past days' fixed charges of a batch of tenancies."""
+    now = context.clock()
+
+    async def alone(tenancy_id: int) -> Sequence[int]:
+        return await fixed_charges.charge_due(now, only=tenancy_id)
+
+    done = await do_batch(
+        BatchWork(
+            name="fixed_charges",
+            together=lambda: fixed_charges.charge_due(now, limit=BATCH),
+            waiting=lambda: fixed_charges.waiting_to_charge(now, BATCH),
+            alone=alone,
+            put_aside=lambda tenancy_id: fixed_charges.put_charging_aside(tenancy_id, now),
+        )
+    )
+    return len(done)
 
 
 async def _do(context: WorkContext, work: BatchWork) -> int:

@@ -12,9 +12,14 @@ from server.workers.context import WorkContext
 from server.workers.inbox import query_orders, settle_notices
 from server.workers.loop import keep_doing
 from server.workers.notices import send_messages
-from server.workers.settle import close_ready_days, decide_supplies, settle_readings
+from server.workers.settle import (
+    charge_fixed_days,
+    close_ready_days,
+    decide_supplies,
+    settle_readings,
+)
 
-CLOSE_EVERY = timedelta(minutes=1)
+CLOSE_EVERY = CHARGE_EVERY = timedelta(minutes=1)
 
 
 async def run_worker(context: WorkContext) -> None:
@@ -37,6 +42,10 @@ def _jobs(context: WorkContext) -> list[TimedJob]:
         while await close_ready_days(context):
             await context.wakeups.tell(OUTBOX)
 
+    async def charge() -> None:
+        while await charge_fixed_days(context):
+            pass
+
     async def forget() -> None:
         await forget_old_slots(context.clock())
 
@@ -46,5 +55,6 @@ def _jobs(context: WorkContext) -> list[TimedJob]:
     return [
         TimedJob("months_ahead", "7 5 * * *", timedelta(days=1), make_months),
         TimedJob("close_days", "* * * * *", CLOSE_EVERY, close),
+        TimedJob("fixed_charges", "* * * * *", CHARGE_EVERY, charge),
         TimedJob("forget_slots", "17 3 * * *", timedelta(days=1), forget),
     ]

@@ -16,6 +16,7 @@ from server.services.audit import audit
 from server.services.controls import settle_now
 from server.services.crediting import credit
 from server.services.desk import take_desk_payment
+from server.services.fixed_charges import charge_due
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
@@ -40,6 +41,13 @@ tariff = "flat"
 supply_policy = "immediate"
 binding_code = "482914"
 opening_balance_fen = 1000
+fixed_charges = ["lift"]
+"""
+LIFT = """
+[[fixed_charge]]
+code = "lift"
+per = "day"
+price = "0.50"
 """
 
 
@@ -76,6 +84,9 @@ class Crowd:
 
     async def close(self, _: int) -> None:
         await close_days(self.now)
+
+    async def charge(self, _: int) -> None:
+        await charge_due(self.now, limit=3)
 
     async def decide(self, _: int) -> None:
         for tenancy_id in self.tenancies:
@@ -116,7 +127,7 @@ class Crowd:
 @pytest_asyncio.fixture
 async def crowd(database: None, site_path: Path) -> Crowd:
     shops = "".join(SHOP.format(number) for number in range(2, SHOPS + 2))
-    content = site_path.read_text(encoding="utf-8") + shops
+    content = site_path.read_text(encoding="utf-8") + LIFT + shops
     site_path.write_text(content, encoding="utf-8")
     report = await import_site(site_path, PROFILES, NOW)
     meters = [one["id"] for one in await rows(pool(), "SELECT id FROM meter ORDER BY id")]
@@ -168,6 +179,8 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
             repeat(crowd.settle),
             repeat(crowd.close),
             repeat(crowd.close),
+            repeat(crowd.charge),
+            repeat(crowd.charge),
             repeat(crowd.decide),
             repeat(crowd.settle_one),
             repeat(crowd.pay_at_the_desk),
@@ -180,6 +193,8 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     assert report.violations == []
     credited = await rows(pool(), "SELECT sum(amount_fen)::bigint AS fen FROM payment_credit")
     assert credited == [{"fen": 500 * ROUNDS}]
+    charged = await rows(pool(), "SELECT count(*) AS days FROM fixed_charge_statement")
+    assert charged == [{"days": SHOPS * 2}]
 
 
 async def test_new_months_meet_no_writer_in_a_deadlock(crowd: Crowd) -> None:

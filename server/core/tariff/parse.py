@@ -27,7 +27,13 @@ from server.core.tariff.versions import (
     TariffVersion,
 )
 
-__all__ = ["TariffErrors", "parse_fixed_charge", "parse_tariff", "tariff_table"]
+__all__ = [
+    "TariffErrors",
+    "fixed_charge_table",
+    "parse_fixed_charge",
+    "parse_tariff",
+    "tariff_table",
+]
 
 BLOCKS_MAX = 20
 RULES_MAX = 100
@@ -177,6 +183,17 @@ def parse_fixed_charge(table: Mapping[str, object]) -> FixedCharge:
     fields.refuse_rest()
     faults.raise_any()
     return charge
+
+
+def fixed_charge_table(charge: FixedCharge) -> dict[str, object]:
+    """The canonical table of a fixed charge; parse_fixed_charge reads the same one back."""
+    return {
+        "code": charge.code,
+        "valid_from": charge.valid_from.isoformat(),
+        "per": charge.per.value,
+        "basis": charge.basis.value,
+        "price": price_text(charge.price_micro_yuan),
+    }
 
 
 def tariff_table(version: TariffVersion) -> dict[str, object]:

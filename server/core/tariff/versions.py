@@ -105,3 +105,9 @@ class FixedCharge:
     per: FixedChargePer
     basis: FixedChargeBasis
     price_micro_yuan: int
+
+
+def fixed_charge_on(charges: Iterable[FixedCharge], day: date) -> FixedCharge | None:
+    """The newest version valid on this day; None: the charge is not owed yet."""
+    valid = [charge for charge in charges if charge.valid_from <= day]
+    return max(valid, key=lambda charge: charge.valid_from, default=None)

@@ -1053,6 +1053,10 @@ class Migration(migrations.Migration):
                 ("opening_balance_fen", fields.BigIntField(default=0)),
                 ("first_open_day", fields.DateField(null=True)),
                 ("fixed_open_day", fields.DateField(null=True)),
+                (
+                    "fixed_try_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
                 ("supply_state", fields.CharField(default="connected", max_length=32)),
                 (
                     "supply_reasons",
