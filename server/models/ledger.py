@@ -58,17 +58,23 @@ class LedgerTransaction(Model):
 
 
 class LedgerTransfer(Model):
-    """One debit account, one credit account, one positive amount: it cannot be unbalanced."""
+    """One debit account, one credit account, one positive amount: it cannot be unbalanced.
+
+    What it names is looked at by the statement (migration 0003), not by foreign keys row by row.
+    """
 
     id = fields.BigIntField(primary_key=True)
     transaction: fields.ForeignKeyRelation[LedgerTransaction] = fields.ForeignKeyField(
-        "mallwatt.LedgerTransaction", related_name=False, on_delete=OnDelete.RESTRICT
+        "mallwatt.LedgerTransaction",
+        related_name=False,
+        on_delete=OnDelete.RESTRICT,
+        db_constraint=False,
     )
     debit_account: fields.ForeignKeyRelation[Account] = fields.ForeignKeyField(
-        "mallwatt.Account", related_name=False, on_delete=OnDelete.RESTRICT
+        "mallwatt.Account", related_name=False, on_delete=OnDelete.RESTRICT, db_constraint=False
     )
     credit_account: fields.ForeignKeyRelation[Account] = fields.ForeignKeyField(
-        "mallwatt.Account", related_name=False, on_delete=OnDelete.RESTRICT
+        "mallwatt.Account", related_name=False, on_delete=OnDelete.RESTRICT, db_constraint=False
     )
     amount_fen = fields.BigIntField()
 

@@ -191,6 +191,7 @@ class Approval(Model):
     )
     decided_at = fields.DatetimeField(null=True)
     decision = fields.CharField(16, null=True)
+    decision_reason = fields.CharField(200, null=True)
 
     class Meta:
         app = "mallwatt"

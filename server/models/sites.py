@@ -6,7 +6,10 @@ from tortoise.indexes import Index
 
 
 class Site(Model):
-    """A mall. `rules_version` changes with every import: by it processes know their rules old."""
+    """A mall. `rules_version` changes with every import: by it processes know their rules old.
+
+    `approval` is from which amounts a second person is needed; null: the defaults.
+    """
 
     id = fields.BigIntField(primary_key=True)
     code = fields.CharField(32, unique=True)
@@ -15,6 +18,7 @@ class Site(Model):
     poll_seconds = fields.IntField()
     close_after_days = fields.IntField()
     weixin_templates: fields.Field[dict[str, object]] = fields.JSONField()
+    approval: fields.Field[dict[str, int] | None] = fields.JSONField(null=True)
     rules_version = fields.BigIntField(default=0)
     created_at = fields.DatetimeField()
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tortoise.exceptions import IntegrityError
+
 from server.core.errors import ConflictError
 from server.core.ledger.accounts import WALLET_KINDS, AccountKind, AccountRef
 from server.core.ledger.routing import check
@@ -72,6 +74,9 @@ SELECT wallet.balance_fen FROM account JOIN wallet ON wallet.account_id = accoun
 WHERE account.site_id = $1 AND account.kind = $2 AND coalesce(account.tenancy_id, 0) = $3
 """
 
+NEVER_EMPTY = "never_empty"  # the guard of migration 0003
+_NOT_OPEN = "a posting names an account that is not open"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -136,10 +141,7 @@ async def _write(
 ) -> Mapping[str, int]:
     """The transactions' ids by key, of those keys that were not there before."""
     legs = [(entry.key, leg) for entry in entries for leg in entry.posting.transfers]
-    found = await rows(
-        connection,
-        POST,
-        site_id,
+    values = (
         [entry.key for entry in entries],
         [entry.posting.flow for entry in entries],
         [input_hash(entry.posting) for entry in entries],
@@ -152,12 +154,18 @@ async def _write(
         [leg.credit.tenancy_id or 0 for _, leg in legs],
         [leg.amount_fen for _, leg in legs],
     )
+    try:
+        found = await rows(connection, POST, site_id, *values)
+    except IntegrityError as error:
+        if getattr(error.__cause__, "constraint_name", None) != NEVER_EMPTY:
+            raise
+        raise MissingAccountError(_NOT_OPEN) from error  # none of its legs found its accounts
     written = {one["idempotency_key"]: int(one["id"]) for one in found}
     if found:
         wanted = [leg for key, leg in legs if key in written]
         wallets = {side for leg in wanted for side in (leg.debit, leg.credit) if side.is_wallet}
         if found[0]["put"] != len(wanted) or found[0]["moved"] != len(wallets):
-            raise MissingAccountError("a posting names an account that is not open")
+            raise MissingAccountError(_NOT_OPEN)
     return written
 
 

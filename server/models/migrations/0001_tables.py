@@ -138,6 +138,14 @@ class Migration(migrations.Migration):
                         encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
                     ),
                 ),
+                (
+                    "approval",
+                    fields.JSONField(
+                        null=True,
+                        encoder=functools.partial(dumps, separators=(",", ":")),
+                        decoder=loads,
+                    ),
+                ),
                 ("rules_version", fields.BigIntField(default=0)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
@@ -1215,6 +1223,7 @@ class Migration(migrations.Migration):
                 ),
                 ("decided_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("decision", fields.CharField(null=True, max_length=16)),
+                ("decision_reason", fields.CharField(null=True, max_length=200)),
             ],
             options={
                 "table": "approval",
@@ -1369,7 +1378,7 @@ class Migration(migrations.Migration):
                     fields.ForeignKeyField(
                         "mallwatt.LedgerTransaction",
                         source_field="transaction_id",
-                        db_constraint=True,
+                        db_constraint=False,
                         to_field="id",
                         related_name=False,
                         on_delete=OnDelete.RESTRICT,
@@ -1380,7 +1389,7 @@ class Migration(migrations.Migration):
                     fields.ForeignKeyField(
                         "mallwatt.Account",
                         source_field="debit_account_id",
-                        db_constraint=True,
+                        db_constraint=False,
                         to_field="id",
                         related_name=False,
                         on_delete=OnDelete.RESTRICT,
@@ -1391,7 +1400,7 @@ class Migration(migrations.Migration):
                     fields.ForeignKeyField(
                         "mallwatt.Account",
                         source_field="credit_account_id",
-                        db_constraint=True,
+                        db_constraint=False,
                         to_field="id",
                         related_name=False,
                         on_delete=OnDelete.RESTRICT,
