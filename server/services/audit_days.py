@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 from server.core.errors import InvalidInputError, NotFoundError
 from server.core.settlement.day import settle_day
 from server.core.settlement.document import (
-    MeterInputs,
+    DeviceInputs,
     StatementInputs,
     document_differences,
     read_inputs,
     statement_document,
 )
-from server.core.settlement.interval import path_from_rows
+from server.core.settlement.interval import Exchange, MeterPath, path_from_rows
 from server.core.tariff.parse import parse_tariff
 from server.core.tariff.versions import TariffVersion, block_period_start, version_on
 from server.models.database import Row, from_json, pool, rows
@@ -44,6 +44,20 @@ FROM (
 LEFT JOIN tenancy ON tenancy.id = statement.tenancy_id
 LEFT JOIN site ON site.id = statement.site_id
 ORDER BY statement.site_id, statement.tenancy_id, statement.day, statement.version
+"""
+# Ratios as exchanges and the meter say, so that a statement cannot bring its own; whatever was
+# exchanged since the day was closed.
+EXCHANGES = """
+SELECT wanted.number, meter.transformer_ratio AS ratio_now, exchange.exchanged_at,
+       exchange.final_wh, exchange.first_wh, exchange.transformer_ratio AS ratio_then,
+       exchange.rollover_wh,
+       exchange.created_at > wanted.closed_at AS late
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
+    AS wanted (number, meter_id, first_at, closed_at)
+JOIN meter ON meter.id = wanted.meter_id
+LEFT JOIN meter_exchange exchange ON exchange.meter_id = wanted.meter_id
+    AND exchange.exchanged_at >= wanted.first_at
+ORDER BY wanted.number, exchange.exchanged_at
 """
 # Those held apart since the day was closed, too, and which ones came after that.
 READINGS = """
@@ -77,24 +91,65 @@ Tariffs = Mapping[tuple[int, str], Sequence[TariffVersion]]
 
 @dataclass(slots=True)
 class _Path:
-    """One meter's part of a statement: what it names, and the readings that are there now."""
+    """One meter's part of a statement: the devices it names, and what is there of them now."""
 
-    named: MeterInputs
+    named: list[DeviceInputs]
+    transformer_ratio: int
+    exchanges: list[Exchange] = field(default_factory=list)
     trusted: list[tuple[datetime, int]] = field(default_factory=list)
     late: int = 0
     held_apart_since: int = 0
+    exchanged_since: bool = False
+
+    @property
+    def reading_count(self) -> int:
+        """How many readings it was made from, without what exchanges said."""
+        said = sum(one.began_by_exchange + one.ended_by_exchange for one in self.named)
+        return sum(one.reading_count for one in self.named) - said
 
     @property
     def lost(self) -> int:
         """How many of the readings it was made from are not there any more."""
         had = len(self.trusted) - self.late + self.held_apart_since
-        return max(0, self.named.reading_count - had)
+        return max(0, self.reading_count - had)
 
     @property
     def changed(self) -> bool:
         """Whether other readings count today: the day awaits its correction."""
-        count = len(self.trusted)
-        return bool(self.late or self.held_apart_since) or count != self.named.reading_count
+        other = len(self.trusted) != self.reading_count
+        return bool(self.late or self.held_apart_since or self.exchanged_since or other)
+
+    def take_exchange(self, found: Row) -> None:
+        """An exchange at or after the first reading that is named."""
+        at, last_at = found["exchanged_at"], self.named[-1].last_read_at
+        before = [one for one in self.named if one.first_read_at and one.first_read_at < at]
+        rollover_wh = before[-1].rollover_wh if before else found["rollover_wh"]
+        registers = found["final_wh"], found["first_wh"]
+        self.exchanges.append(Exchange(at, *registers, found["ratio_then"], rollover_wh))
+        if found["late"] and last_at is not None and at <= last_at:
+            self.exchanged_since = True
+
+    def take_reading(self, found: Row) -> None:
+        """A reading between the first and the last that are named."""
+        if found["verdict"] == "trusted":
+            at = found["read_at"]
+            if self.exchanged_since or all(one.at != at for one in self.exchanges):
+                self.trusted.append((at, found["register_wh"]))
+                self.late += found["late"]
+        elif found["judged"] and not found["late"]:
+            self.held_apart_since += 1
+
+    def path(self) -> MeterPath:
+        """What is there now."""
+        newest = self.named[-1]
+        return path_from_rows(
+            newest.meter_id,
+            newest.meter_code,
+            self.transformer_ratio,
+            newest.rollover_wh,
+            self.trusted,
+            self.exchanges,
+        )
 
 
 @dataclass(slots=True)
@@ -150,7 +205,12 @@ def _read(report: AuditReport, row: Row) -> _Closed | None:
     if row["opened_at"] is None or row["timezone"] is None:
         report.blame(RULE, _subject(row), "is of a tenancy or site that is not there")
         return None
-    return _Closed(row, document, inputs, [_Path(meter) for meter in inputs.meters])
+    return _Closed(
+        row,
+        document,
+        inputs,
+        [_Path(named, named[-1].transformer_ratio) for named in inputs.meters],
+    )
 
 
 async def _tariffs(site_ids: set[int]) -> Tariffs:
@@ -182,20 +242,21 @@ async def _gather_readings(closed: Sequence[_Closed]) -> None:
     asked: list[tuple[int, int, int, datetime, datetime, datetime]] = []
     for one in closed:
         for path in one.paths:
-            first, last = path.named.first_read_at, path.named.last_read_at
+            first, last = path.named[0].first_read_at, path.named[-1].last_read_at
             if first is not None and last is not None:
                 site_id, closed_at = one.row["site_id"], one.row["closed_at"]
-                asked.append((len(flat), site_id, path.named.meter_id, first, last, closed_at))
+                asked.append((len(flat), site_id, path.named[0].meter_id, first, last, closed_at))
                 flat.append(path)
     if not asked:
         return
-    for found in await rows(pool(), READINGS, *(list(one) for one in zip(*asked, strict=True))):
+    numbers, sites, meters, firsts, lasts, closed_ats = (list(x) for x in zip(*asked, strict=True))
+    for found in await rows(pool(), EXCHANGES, numbers, meters, firsts, closed_ats):
         path = flat[found["number"]]
-        if found["verdict"] == "trusted":
-            path.trusted.append((found["read_at"], found["register_wh"]))
-            path.late += found["late"]
-        elif found["judged"] and not found["late"]:
-            path.held_apart_since += 1
+        path.transformer_ratio = found["ratio_now"]
+        if found["exchanged_at"] is not None:
+            path.take_exchange(found)
+    for found in await rows(pool(), READINGS, numbers, sites, meters, firsts, lasts, closed_ats):
+        flat[found["number"]].take_reading(found)
 
 
 async def _gather_blocks(closed: Sequence[_Closed]) -> None:
@@ -250,16 +311,7 @@ def _rate(one: _Closed) -> dict[str, object]:
     fresh = settle_day(
         one.row["day"],
         ZoneInfo(one.row["timezone"]),
-        [
-            path_from_rows(
-                path.named.meter_id,
-                path.named.meter_code,
-                path.named.transformer_ratio,
-                path.named.rollover_wh,
-                path.trusted,
-            )
-            for path in one.paths
-        ],
+        [path.path() for path in one.paths],
         one.version,
         chinese_holidays(),
         block_start_wh=one.block_start_wh,

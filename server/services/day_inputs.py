@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 from server.core.calendar import day_bounds, local_day
 from server.core.settlement.day import DaySettlement, settle_day
-from server.core.settlement.interval import MeterPath, path_from_rows
+from server.core.settlement.interval import Exchange, MeterPath, path_from_rows
 from server.core.tariff.versions import BlockPeriod, TariffVersion
 from server.models.database import Connection, Row, rows
 from server.services.site_rules import SiteRules, rules_of_sites
@@ -19,12 +19,13 @@ FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
 WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id
 """
 
-# From the last trusted reading at or before `since` to the first at or after `until`. Each edge is
+# From the last trusted reading at or before `since` to the first at or after `until`, and all
+# exchanges since that first one: whose ratio a device had, the next one tells. Each edge is
 # one step into the primary key and the path between one range of it, whatever the statistics say:
 # written as a plain join, the planner reads whole months.
 PATHS = """
 SELECT wanted.tenancy_id, meter.id, meter.code, meter.transformer_ratio, meter.rollover_wh,
-       path.read_ats, path.registers_wh
+       path.read_ats, path.registers_wh, exchanged.exchanges
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
     AS wanted (tenancy_id, shop_id, since, until)
 JOIN meter ON meter.shop_id = wanted.shop_id AND meter.role = 'shop'
@@ -48,6 +49,11 @@ CROSS JOIN LATERAL (
       AND read_at BETWEEN coalesce(before.read_at, wanted.since)
                       AND coalesce(after.read_at, 'infinity')
 ) AS path
+LEFT JOIN LATERAL (
+    SELECT array_agg(meter_exchange ORDER BY exchanged_at) AS exchanges
+    FROM meter_exchange
+    WHERE meter_id = meter.id AND exchanged_at >= coalesce(before.read_at, '-infinity')
+) AS exchanged ON true
 ORDER BY wanted.tenancy_id, meter.id
 """
 
@@ -150,9 +156,20 @@ async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -
             one["transformer_ratio"],
             one["rollover_wh"],
             zip(one["read_ats"], one["registers_wh"], strict=True),
+            [_exchange(exchange) for exchange in one["exchanges"] or ()],
         )
         paths.setdefault(one["tenancy_id"], []).append(path)
     return [replace(one, paths=tuple(paths.get(one.tenancy["id"], ()))) for one in work]
+
+
+def _exchange(found: Row) -> Exchange:
+    return Exchange(
+        found["exchanged_at"],
+        found["final_wh"],
+        found["first_wh"],
+        found["transformer_ratio"],
+        found["rollover_wh"],
+    )
 
 
 def _until(work: Work, last: date) -> datetime:

@@ -162,7 +162,7 @@ def _chunks(tenancy_ids: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _project(work: Work, now: datetime) -> _Projected:
     """Every open day from the first one to that of the newest reading."""
-    newest = max((path.readings[-1].read_at for path in work.paths if path.readings), default=None)
+    newest = max((path.curve.times[-1] for path in work.paths if path.readings), default=None)
     if newest is None:
         return _Projected(work, (), None)
     end = min(local_day(min(newest, now), work.rules.zone), last_day(work))

@@ -124,9 +124,13 @@ def test_a_day_shows_its_working() -> None:
     assert settled.day_type is DayType.WORKDAY
     assert (settled.day, settled.zone, settled.gap_s) == (DAY, SHANGHAI, 86_400)
     (meter,) = settled.readings
-    assert (meter.meter_id, meter.meter_code, meter.transformer_ratio) == (1, "M-1", 1)
-    assert (meter.first, meter.last) == WHOLE_DAY.readings
-    assert (meter.reading_count, meter.energy_wh, meter.rollover_wh) == (2, 24_000, TOP)
+    (device,) = meter.devices
+    assert (meter.meter_id, meter.meter_code, device.transformer_ratio) == (1, "M-1", 1)
+    assert (device.first, device.last) == WHOLE_DAY.readings
+    assert (device.reading_count, device.energy_wh, device.rollover_wh) == (2, 24_000, TOP)
+    assert (device.starts_at, device.ends_at) == day_bounds(DAY, SHANGHAI)
+    assert (device.began_by_exchange, device.ended_by_exchange) == (False, False)
+    assert (meter.last, meter.energy_wh) == (device.last, 24_000)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +310,7 @@ def test_a_day_is_complete_when_every_meter_was_read_after_it_without_a_gap(
     settled = settle(path(*rows), gap_s=3_600)
     assert (settled.has_later_reading, settled.estimated) == (has_later, estimated)
     assert settled.complete is (has_later and not estimated)
-    assert settled.readings[0].reading_count == count
+    assert settled.readings[0].devices[0].reading_count == count
 
 
 def test_one_meter_that_waits_makes_the_day_wait() -> None:
@@ -388,8 +392,8 @@ def test_order_and_repetition_of_readings_and_meters_change_nothing(
         path_from_rows(
             meter.meter_id,
             meter.meter_code,
-            meter.transformer_ratio,
-            meter.rollover_wh,
+            meter.segments[0].transformer_ratio,
+            TOP,
             [*data.draw(st.permutations(meter.readings)), meter.readings[0]],
         )
         for meter in meters
@@ -408,7 +412,8 @@ def test_readings_beyond_the_edges_of_the_day_change_nothing(
     earlier = [reading for reading in meter.readings if reading.read_at <= start][-1:]
     inside = [reading for reading in meter.readings if start < reading.read_at < end]
     later = [reading for reading in meter.readings if reading.read_at >= end][:1]
-    lean = MeterPath(1, "M-1", meter.transformer_ratio, TOP, (*earlier, *inside, *later))
+    ratio = meter.segments[0].transformer_ratio
+    lean = path_from_rows(1, "M-1", ratio, TOP, (*earlier, *inside, *later))
     assert settle(lean, version=version) == settle(meter, version=version)
 
 
@@ -423,7 +428,7 @@ def test_with_a_flat_price_the_pace_of_reading_does_not_matter(
     kept |= {r for r in meter.readings if not start < r.read_at < end}
     kept |= {min(r for r in meter.readings if r.read_at > start)} if last.read_at > start else set()
     kept |= {max(r for r in meter.readings if r.read_at < end)} if first.read_at < end else set()
-    slow = path_from_rows(1, "M-1", meter.transformer_ratio, TOP, kept)
+    slow = path_from_rows(1, "M-1", meter.segments[0].transformer_ratio, TOP, kept)
     fast, thin = settle(meter, version=ONE_PRICE), settle(slow, version=ONE_PRICE)
     assert thin.amount_nano_yuan == fast.amount_nano_yuan
     assert thin.lines == fast.lines

@@ -101,6 +101,10 @@ READINGS = [
         "energy_wh": 23_991,
         "has_gap": True,
         "has_later_reading": True,
+        "starts_at": "2026-03-04T00:00:00+08:00",
+        "ends_at": "2026-03-05T00:00:00+08:00",
+        "began_by_exchange": False,
+        "ended_by_exchange": False,
     },
     {
         "meter_id": 8,
@@ -115,6 +119,10 @@ READINGS = [
         "energy_wh": 0,
         "has_gap": False,
         "has_later_reading": False,
+        "starts_at": "2026-03-04T00:00:00+08:00",
+        "ends_at": "2026-03-05T00:00:00+08:00",
+        "began_by_exchange": False,
+        "ended_by_exchange": False,
     },
 ]
 
@@ -123,7 +131,7 @@ def test_a_document_explains_the_day() -> None:
     document = kept(settle())
     hours = document.pop("hours")
     assert document == {
-        "format": 1,
+        "format": 2,
         "day": "2026-03-04",
         "day_type": "workday",
         "timezone": "Asia/Shanghai",
@@ -181,9 +189,9 @@ def test_what_a_document_names_settles_to_the_same_document() -> None:
                     and meter.first_read_at <= row[0] <= meter.last_read_at
                 ],
             )
-            for meter in inputs.meters
+            for (meter,) in inputs.meters
         ]
-        assert [len(path.readings) for path in paths] == [m.reading_count for m in inputs.meters]
+        assert [len(path.readings) for path in paths] == [d.reading_count for d in inputs.devices]
         fresh = settle_day(
             inputs.day,
             SHANGHAI,
@@ -231,7 +239,7 @@ def put(**values: object) -> Callable[[dict[str, object]], dict[str, object]]:
 @pytest.mark.parametrize(
     "damage",
     [
-        put(format=2),
+        put(format=1),
         drop("format"),
         drop("day"),
         put(day="2026-02-30"),

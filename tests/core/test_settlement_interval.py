@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from server.core.errors import InvalidInputError
 from server.core.settlement.interval import (
     MeterPath,
+    Segment,
     TrustedReading,
     energies_until,
     energy_until,
@@ -77,7 +78,7 @@ def test_pieces_add_up_and_are_never_negative(
 ) -> None:
     instants = [START + timedelta(microseconds=offset) for offset in offsets]
     whole = path(*rows, ratio=ratio)
-    until = energies_until(whole.readings, ratio, TOP, instants)
+    until = energies_until(whole, instants)
     assert until == [energy_until(whole, at) for at in instants]
     assert until == sorted(until)
     registers = [register_wh for _, register_wh in rows]
@@ -108,7 +109,7 @@ def test_rows_that_contradict_are_refused(rows: list[Row]) -> None:
 
 
 def test_the_smallest_register_and_ratio_are_allowed() -> None:
-    assert MeterPath(7, "M-1", 1, 1, (TrustedReading(START, 0),)).rollover_wh == 1
+    assert MeterPath(7, "M-1", (Segment(1, 1, (TrustedReading(START, 0),)),)).curve.totals_wh == [0]
 
 
 @pytest.mark.parametrize(
@@ -125,4 +126,4 @@ def test_a_path_ascends_and_has_a_ratio_and_a_rollover(
     ratio: int, rollover_wh: int, rows: list[Row]
 ) -> None:
     with pytest.raises(InvalidInputError):
-        MeterPath(7, "M-1", ratio, rollover_wh, tuple(TrustedReading(*r) for r in rows))
+        MeterPath(7, "M-1", (Segment(ratio, rollover_wh, tuple(TrustedReading(*r) for r in rows)),))

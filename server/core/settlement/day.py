@@ -38,19 +38,43 @@ class HourUsage(NamedTuple):
     by_period: tuple[tuple[TouPeriod | None, int], ...]
 
 
-class MeterDay(NamedTuple):
-    """A meter's part of the day: the readings at its edges, none where the meter has none."""
+class DeviceDay(NamedTuple):
+    """A device's part of the day: the readings at its edges, none where it has none.
 
-    meter_id: int
-    meter_code: str
+    What an exchange says of it is its last (or first) reading.
+    """
+
     transformer_ratio: int
     rollover_wh: int
+    starts_at: datetime
+    ends_at: datetime
     first: TrustedReading | None
     last: TrustedReading | None
     reading_count: int
     energy_wh: int
     has_gap: bool
+    began_by_exchange: bool
+    ended_by_exchange: bool
+
+
+class MeterDay(NamedTuple):
+    """A meter's part of the day: that of each of its devices, in their order."""
+
+    meter_id: int
+    meter_code: str
+    devices: tuple[DeviceDay, ...]
+    energy_wh: int
     has_later_reading: bool
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether two neighbouring readings lie too far apart."""
+        return any(device.has_gap for device in self.devices)
+
+    @property
+    def last(self) -> TrustedReading | None:
+        """The newest reading that the day was made from."""
+        return self.devices[-1].last
 
 
 @dataclass(frozen=True)
@@ -99,18 +123,21 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
     """
     starts_at, ends_at = _window(day, zone, opened_at, closed_at)
     grid = day_grid(day, zone, version, calendar)
-    edges = [min(max(edge, starts_at), ends_at) for edge in grid.edges]
     gap = timedelta(seconds=gap_s)
     energies = [0] * len(grid.periods)
     meters: list[MeterDay] = []
     for path in paths:
-        used = _used_readings(path, starts_at, ends_at)
-        totals = energies_until(used, path.transformer_ratio, path.rollover_wh, edges)
+        part = _part(path, starts_at, ends_at)
+        if part is None:
+            continue
+        since, until = part
+        edges = [min(max(edge, since), until) for edge in grid.edges]
+        totals = energies_until(path, edges)
         energies = [
-            energy + until - since
-            for energy, (since, until) in zip(energies, pairwise(totals), strict=True)
+            energy + later - earlier
+            for energy, (earlier, later) in zip(energies, pairwise(totals), strict=True)
         ]
-        meters.append(_meter_day(path, used, totals[-1] - totals[0], ends_at, gap))
+        meters.append(_meter_day(path, since, until, gap))
     priced = rate_parts(energies, grid.periods, version, block_start_wh=block_start_wh)
     amount_fen = fen_from_nano_yuan(priced.rating.amount_nano_yuan)
     return DaySettlement(
@@ -145,33 +172,68 @@ def _window(
     return min(starts_at, ends_at), ends_at
 
 
-def _used_readings(
+def _part(
     path: MeterPath, starts_at: datetime, ends_at: datetime
-) -> tuple[TrustedReading, ...]:
-    """From the last reading at or before the start to the first at or after the end."""
-    times = [reading[0] for reading in path.readings]
-    first = max(bisect_right(times, starts_at) - 1, 0)
-    return path.readings[first : bisect_left(times, ends_at) + 1]
+) -> tuple[datetime, datetime] | None:
+    """The part of the day in which the meter was the shop's, if it was."""
+    installed_at, removed_at = path.installed_at, path.removed_at
+    if installed_at is not None:
+        if installed_at >= ends_at:
+            return None
+        starts_at = max(starts_at, installed_at)
+    if removed_at is not None:
+        if removed_at <= starts_at:
+            return None
+        ends_at = min(ends_at, removed_at)
+    return starts_at, ends_at
 
 
-def _meter_day(
-    path: MeterPath,
-    used: tuple[TrustedReading, ...],
-    energy_wh: int,
-    ends_at: datetime,
-    gap: timedelta,
-) -> MeterDay:
+def _meter_day(path: MeterPath, since: datetime, until: datetime, gap: timedelta) -> MeterDay:
+    """The working, from the last reading at or before `since` to the first at or after `until`."""
+    times = path.curve.times
+    first = max(bisect_right(times, since) - 1, 0)
+    end = bisect_left(times, until) + 1
+    devices: list[DeviceDay] = []
+    offset, ends = 0, len(path.segments) - 1
+    for number, segment in enumerate(path.segments):
+        used = segment.readings[max(first - offset, 0) : max(end - offset, 0)]
+        if used or (number == ends and not devices):
+            devices.append(_device_day(path, number, used, since, until, gap))
+        offset += len(segment.readings)
+    last_read_at = devices[-1].last and devices[-1].last.read_at
     return MeterDay(
         meter_id=path.meter_id,
         meter_code=path.meter_code,
-        transformer_ratio=path.transformer_ratio,
-        rollover_wh=path.rollover_wh,
+        devices=tuple(devices),
+        energy_wh=sum(device.energy_wh for device in devices),
+        has_later_reading=last_read_at is not None and last_read_at >= until,
+    )
+
+
+def _device_day(
+    path: MeterPath,
+    number: int,
+    used: tuple[TrustedReading, ...],
+    since: datetime,
+    until: datetime,
+    gap: timedelta,
+) -> DeviceDay:
+    segment, is_last = path.segments[number], number == len(path.segments) - 1
+    starts_at = max(since, segment.readings[0].read_at) if number else since
+    ends_at = until if is_last else min(until, segment.readings[-1].read_at)
+    earlier_wh, later_wh = energies_until(path, (starts_at, ends_at))
+    return DeviceDay(
+        transformer_ratio=segment.transformer_ratio,
+        rollover_wh=segment.rollover_wh,
+        starts_at=starts_at,
+        ends_at=ends_at,
         first=used[0] if used else None,
         last=used[-1] if used else None,
         reading_count=len(used),
-        energy_wh=energy_wh,
+        energy_wh=later_wh - earlier_wh,
         has_gap=any(later[0] - earlier[0] > gap for earlier, later in pairwise(used)),
-        has_later_reading=bool(used) and used[-1].read_at >= ends_at,
+        began_by_exchange=number > 0 and used[:1] == segment.readings[:1],
+        ended_by_exchange=not is_last and used[-1:] == segment.readings[-1:],
     )
 
 

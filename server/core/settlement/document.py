@@ -6,27 +6,31 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from server.core.errors import InvalidInputError
-from server.core.settlement.day import DaySettlement, HourUsage, MeterDay, StatementLine
+from server.core.settlement.day import DaySettlement, DeviceDay, HourUsage, MeterDay, StatementLine
 from server.core.settlement.interval import TrustedReading
 from server.core.tariff.versions import TariffVersion
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
-class MeterInputs:
-    """A meter's trusted readings from `first_read_at` to `last_read_at`, `reading_count` of them.
+class DeviceInputs:
+    """A device's trusted readings from `first_read_at` to `last_read_at`, `reading_count` of them.
 
-    No instants: the meter had no reading.
+    Among them are what an exchange said, where one began or ended it. No instants: no reading.
     """
 
     meter_id: int
     meter_code: str
     transformer_ratio: int
     rollover_wh: int
+    starts_at: datetime
+    ends_at: datetime
     first_read_at: datetime | None
     last_read_at: datetime | None
     reading_count: int
+    began_by_exchange: bool
+    ended_by_exchange: bool
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,24 @@ class StatementInputs:
     gap_s: int
     tariff_code: str
     tariff_valid_from: date
-    meters: tuple[MeterInputs, ...]
+    devices: tuple[DeviceInputs, ...]
+
+    @property
+    def meters(self) -> list[list[DeviceInputs]]:
+        """The devices of each meter in the order of time; one that came back is another."""
+        meters: list[list[DeviceInputs]] = []
+        for device in self.devices:
+            if not (meters and _replaces(device, meters[-1][-1])):
+                meters.append([])
+            meters[-1].append(device)
+        return meters
+
+
+def _replaces(device: DeviceInputs, before: DeviceInputs) -> bool:
+    """Whether it took the place of the device before it."""
+    exchanged = before.ended_by_exchange and device.began_by_exchange
+    at, before_at = device.first_read_at, before.last_read_at
+    return exchanged and (device.meter_id, at) == (before.meter_id, before_at)
 
 
 def statement_document(settlement: DaySettlement, version: TariffVersion) -> dict[str, object]:
@@ -73,7 +94,11 @@ def statement_document(settlement: DaySettlement, version: TariffVersion) -> dic
         "settled_until": local(settlement.settled_until),
         "lines": [_line(line, version) for line in settlement.lines],
         "hours": [_hour(hour, zone) for hour in settlement.hours],
-        "readings": [_meter(meter, zone) for meter in settlement.readings],
+        "readings": [
+            _device(meter, device, zone)
+            for meter in settlement.readings
+            for device in meter.devices
+        ],
     }
 
 
@@ -100,20 +125,24 @@ def _hour(hour: HourUsage, zone: ZoneInfo) -> dict[str, object]:
     }
 
 
-def _meter(meter: MeterDay, zone: ZoneInfo) -> dict[str, object]:
+def _device(meter: MeterDay, device: DeviceDay, zone: ZoneInfo) -> dict[str, object]:
     return {
         "meter_id": meter.meter_id,
         "meter": meter.meter_code,
-        "transformer_ratio": meter.transformer_ratio,
-        "rollover_wh": meter.rollover_wh,
-        "first_read_at": _read_at(meter.first, zone),
-        "first_register_wh": meter.first and meter.first.register_wh,
-        "last_read_at": _read_at(meter.last, zone),
-        "last_register_wh": meter.last and meter.last.register_wh,
-        "reading_count": meter.reading_count,
-        "energy_wh": meter.energy_wh,
-        "has_gap": meter.has_gap,
+        "transformer_ratio": device.transformer_ratio,
+        "rollover_wh": device.rollover_wh,
+        "starts_at": device.starts_at.astimezone(zone).isoformat(),
+        "ends_at": device.ends_at.astimezone(zone).isoformat(),
+        "first_read_at": _read_at(device.first, zone),
+        "first_register_wh": device.first and device.first.register_wh,
+        "last_read_at": _read_at(device.last, zone),
+        "last_register_wh": device.last and device.last.register_wh,
+        "reading_count": device.reading_count,
+        "energy_wh": device.energy_wh,
+        "has_gap": device.has_gap,
         "has_later_reading": meter.has_later_reading,
+        "began_by_exchange": device.began_by_exchange,
+        "ended_by_exchange": device.ended_by_exchange,
     }
 
 
@@ -149,21 +178,31 @@ def _read_inputs(document: Mapping[str, object]) -> StatementInputs:
         gap_s=_integer(document["gap_s"]),
         tariff_code=_text(tariff["code"]),
         tariff_valid_from=date.fromisoformat(_text(tariff["valid_from"])),
-        meters=tuple(_read_meter(row) for row in _rows(document["readings"])),
+        devices=tuple(_read_device(row) for row in _rows(document["readings"])),
     )
 
 
-def _read_meter(row: Mapping[str, object]) -> MeterInputs:
+def _read_device(row: Mapping[str, object]) -> DeviceInputs:
     read = row["first_read_at"] is not None
-    return MeterInputs(
+    return DeviceInputs(
         meter_id=_integer(row["meter_id"]),
         meter_code=_text(row["meter"]),
         transformer_ratio=_integer(row["transformer_ratio"]),
         rollover_wh=_integer(row["rollover_wh"]),
+        starts_at=_instant(row["starts_at"]),
+        ends_at=_instant(row["ends_at"]),
         first_read_at=_instant(row["first_read_at"]) if read else None,
         last_read_at=_instant(row["last_read_at"]) if read else None,
         reading_count=_integer(row["reading_count"]),
+        began_by_exchange=_flag(row["began_by_exchange"]),
+        ended_by_exchange=_flag(row["ended_by_exchange"]),
     )
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"not a flag: {value!r}")
+    return value
 
 
 def _instant(value: object) -> datetime:

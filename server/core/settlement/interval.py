@@ -1,9 +1,10 @@
-"""A meter's trusted readings as one curve of energy over time."""
+"""A meter's trusted readings as one curve of energy over time, over all its devices."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
@@ -19,37 +20,122 @@ class TrustedReading(NamedTuple):
     register_wh: int
 
 
-@dataclass(frozen=True)
-class MeterPath:
-    """Trusted readings of one meter, strictly ascending in time; raises InvalidInputError."""
+class Exchange(NamedTuple):
+    """A device replaced by another: what each showed at that instant, and what the old one was."""
 
-    meter_id: int
-    meter_code: str
+    at: datetime
+    final_wh: int
+    first_wh: int
+    transformer_ratio: int
+    rollover_wh: int
+
+
+class Curve(NamedTuple):
+    """Watt-hours since the first of these instants, at each; an exchange is there twice."""
+
+    times: list[datetime]
+    totals_wh: list[int]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Trusted readings of one device, strictly ascending in time.
+
+    Where it was exchanged, its last (or first) reading is the exchange's.
+    """
+
     transformer_ratio: int
     rollover_wh: int
     readings: tuple[TrustedReading, ...]
 
+
+@dataclass(frozen=True)
+class MeterPath:
+    """A meter's devices one after the other, each beginning where the one before it ended.
+
+    What it counts is the shop's from `installed_at` until `removed_at`. Raises InvalidInputError.
+    """
+
+    meter_id: int
+    meter_code: str
+    segments: tuple[Segment, ...]
+    installed_at: datetime | None = None
+    removed_at: datetime | None = None
+
     def __post_init__(self) -> None:
-        if self.transformer_ratio < 1 or self.rollover_wh < 1:
+        for segment in self.segments:
+            self._check(segment)
+        for earlier, later in pairwise(self.segments):
+            if not earlier.readings or not later.readings:
+                raise InvalidInputError(f"meter {self.meter_code}: a device without a reading")
+            if earlier.readings[-1].read_at != later.readings[0].read_at:
+                raise InvalidInputError(f"meter {self.meter_code}: devices leave a hole")
+
+    def _check(self, segment: Segment) -> None:
+        if segment.transformer_ratio < 1 or segment.rollover_wh < 1:
             raise InvalidInputError(f"meter {self.meter_code}: ratio and rollover start at 1")
-        for earlier, later in pairwise(self.readings):
+        for earlier, later in pairwise(segment.readings):
             if earlier[0] >= later[0]:
                 raise InvalidInputError(f"meter {self.meter_code}: readings are not ascending")
-        registers = [reading.register_wh for reading in self.readings]
-        if registers and not 0 <= min(registers) <= max(registers) < self.rollover_wh:
+        registers = [reading.register_wh for reading in segment.readings]
+        if registers and not 0 <= min(registers) <= max(registers) < segment.rollover_wh:
             raise InvalidInputError(f"meter {self.meter_code}: a register is out of its range")
 
+    @cached_property
+    def readings(self) -> tuple[TrustedReading, ...]:
+        """All devices' readings in the order of time; an exchange gives two at one instant."""
+        if len(self.segments) == 1:
+            return self.segments[0].readings
+        return tuple(reading for segment in self.segments for reading in segment.readings)
 
-def path_from_rows(
+    @cached_property
+    def curve(self) -> Curve:
+        """What the meter counted, behind its transformer; at an exchange nothing."""
+        totals: list[int] = []
+        total = 0
+        for segment in self.segments:
+            ratio, rollover_wh = segment.transformer_ratio, segment.rollover_wh
+            before_wh = segment.readings[0].register_wh if segment.readings else 0
+            for _, register_wh in segment.readings:
+                total += (register_wh - before_wh) % rollover_wh * ratio
+                before_wh = register_wh
+                totals.append(total)
+        return Curve([reading[0] for reading in self.readings], totals)
+
+
+def path_from_rows(  # noqa: PLR0913 - all that a path is made of
     meter_id: int,
     meter_code: str,
     transformer_ratio: int,
     rollover_wh: int,
     rows: Iterable[tuple[datetime, int]],
+    exchanges: Iterable[Exchange] = (),
+    *,
+    installed_at: datetime | None = None,
+    removed_at: datetime | None = None,
 ) -> MeterPath:
-    """A path from rows in any order; the same row twice counts once, two registers never agree."""
-    readings = tuple(TrustedReading(*row) for row, _ in groupby(sorted(rows)))
-    return MeterPath(meter_id, meter_code, transformer_ratio, rollover_wh, readings)
+    """A path from rows in any order; the same row twice counts once, two registers never agree.
+
+    Ratio and rollover are the newest device's. At the instant of an exchange only that counts.
+    """
+    readings = [TrustedReading(*row) for row, _ in groupby(sorted(rows))]
+    segments: list[Segment] = []
+    first: tuple[TrustedReading, ...] = ()
+    done = 0
+    for one in sorted(exchanges):
+        until = bisect_left(readings, one.at, key=_read_at)
+        mine = (*first, *readings[done:until], TrustedReading(one.at, one.final_wh))
+        segments.append(Segment(one.transformer_ratio, one.rollover_wh, mine))
+        first = (TrustedReading(one.at, one.first_wh),)
+        done = until
+        while done < len(readings) and readings[done].read_at == one.at:
+            done += 1
+    segments.append(Segment(transformer_ratio, rollover_wh, (*first, *readings[done:])))
+    return MeterPath(meter_id, meter_code, tuple(segments), installed_at, removed_at)
+
+
+def _read_at(reading: TrustedReading) -> datetime:
+    return reading.read_at
 
 
 def rise_wh(before_wh: int, after_wh: int, rollover_wh: int) -> int:
@@ -59,24 +145,16 @@ def rise_wh(before_wh: int, after_wh: int, rollover_wh: int) -> int:
 
 def energy_until(path: MeterPath, at: datetime) -> int:
     """Watt-hours behind the transformer from the first reading until this instant."""
-    return energies_until(path.readings, path.transformer_ratio, path.rollover_wh, (at,))[0]
+    return energies_until(path, (at,))[0]
 
 
-def energies_until(
-    readings: Sequence[TrustedReading],
-    transformer_ratio: int,
-    rollover_wh: int,
-    instants: Sequence[datetime],
-) -> list[int]:
-    """Watt-hours from the first reading until each of the ascending instants.
+def energies_until(path: MeterPath, instants: Sequence[datetime]) -> list[int]:
+    """Watt-hours from the path's first reading until each of the ascending instants.
 
     Between two readings energy grows in proportion to time, floored to a watt-hour; outside them
     not at all. The difference of two results is the energy between them, so pieces add up.
     """
-    if not readings:
-        return [0] * len(instants)
-    times = [reading[0] for reading in readings]
-    totals = _totals(readings, transformer_ratio, rollover_wh)
+    times, totals = path.curve
     count, index = len(times), 0
     energies = []
     for at in instants:
@@ -91,15 +169,3 @@ def energies_until(
             part = rise * ((at - since) // MICROSECOND) // ((until - since) // MICROSECOND)
             energies.append(totals[index - 1] + part)
     return energies
-
-
-def _totals(
-    readings: Sequence[TrustedReading], transformer_ratio: int, rollover_wh: int
-) -> list[int]:
-    """Watt-hours from the first reading until each reading."""
-    totals, total, before_wh = [], 0, readings[0].register_wh
-    for _, register_wh in readings:
-        total += (register_wh - before_wh) % rollover_wh * transformer_ratio
-        before_wh = register_wh
-        totals.append(total)
-    return totals
