@@ -1,7 +1,5 @@
 """Integer energy: watt-hours everywhere."""
 
-from decimal import ROUND_HALF_UP, Decimal
-
 WH_PER_KWH = 1_000
 
 
@@ -9,8 +7,3 @@ def kwh_text(energy_wh: int) -> str:
     """Watt-hours as kWh with three decimals: 1234 is "1.234"."""
     sign = "-" if energy_wh < 0 else ""
     return f"{sign}{abs(energy_wh) // WH_PER_KWH}.{abs(energy_wh) % WH_PER_KWH:03d}"
-
-
-def wh_from_kwh(kwh: Decimal) -> int:
-    """A meter's kWh as whole watt-hours, half up."""
-    return int((kwh * WH_PER_KWH).to_integral_value(ROUND_HALF_UP))

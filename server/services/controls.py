@@ -271,9 +271,3 @@ async def _confirm_top_ups(
 async def set_permit_only(meter_ids: Mapping[int, bool]) -> None:
     """Tell the controls which meters only permit closing (their profiles say so)."""
     await rows(pool(), PERMIT_ONLY, list(meter_ids), list(meter_ids.values()))
-
-
-async def settle_now(tenancy_id: int, now: datetime) -> None:
-    """Bring one tenancy up to date outside the settling worker (after an import, for a page)."""
-    async with transaction() as connection:
-        await _settle_and_decide(connection, tenancy_id, now)

@@ -7,10 +7,10 @@ from datetime import datetime
 from tortoise.exceptions import IntegrityError
 
 from server.core.errors import ConflictError
-from server.core.ledger.accounts import WALLET_KINDS, AccountKind, AccountRef
+from server.core.ledger.accounts import WALLET_KINDS, AccountKind
 from server.core.ledger.routing import check
 from server.core.ledger.transfer import Posting, input_hash
-from server.models.database import Connection, Row, row, rows, to_json
+from server.models.database import Connection, Row, rows, to_json
 
 # Both legs' wallets move in the statement that writes the transfers; a key seen before writes
 # nothing at all. Fewer transfers put, or wallets moved, than wanted: an account is not open.
@@ -67,11 +67,6 @@ WITH made AS (
     RETURNING id
 )
 INSERT INTO wallet (account_id, balance_fen) SELECT id, 0 FROM made WHERE $3::bigint IS NOT NULL
-"""
-
-BALANCE = """
-SELECT wallet.balance_fen FROM account JOIN wallet ON wallet.account_id = account.id
-WHERE account.site_id = $1 AND account.kind = $2 AND coalesce(account.tenancy_id, 0) = $3
 """
 
 NEVER_EMPTY = "never_empty"  # the guard of migration 0003
@@ -181,9 +176,3 @@ async def open_accounts(connection: Connection, site_id: int, tenancy_id: int | 
         kind.value for kind in AccountKind if (kind in WALLET_KINDS) == (tenancy_id is not None)
     ]
     await rows(connection, OPEN_ACCOUNTS, site_id, wanted, tenancy_id)
-
-
-async def wallet_balance_fen(connection: Connection, site_id: int, wallet: AccountRef) -> int:
-    """What the journal says is in a wallet; a wallet that was never opened is empty."""
-    found = await row(connection, BALANCE, site_id, wallet.kind.value, wallet.tenancy_id or 0)
-    return 0 if found is None else int(found["balance_fen"])

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from payments.contract import Notice, PaymentPlatform, Platform, Trade, TradeStatus
 from server.models.database import Row, from_json, row, rows, to_json, transaction
-from server.services.crediting import Credited, Outcome, credit_within, open_case
+from server.services.crediting import Credited, credit_within, open_case
 
 KEEP = """
 INSERT INTO payment_notice (site_id, platform, merchant_id, digest, out_trade_no, trade, content,
@@ -97,11 +97,6 @@ async def settle(notice_id: int, now: datetime) -> Credited | None:
         credited = await credit_within(connection, notice["site_id"], platform, _trade(notice), now)
         await rows(connection, SETTLED, notice_id, now, credited.outcome.value)
         return credited
-
-
-def is_credit(credited: Credited | None) -> bool:
-    """Whether money reached a wallet just now."""
-    return credited is not None and credited.outcome is Outcome.CREDITED
 
 
 def _facts(notice: Notice) -> dict[str, object]:
