@@ -55,8 +55,6 @@ class MeterControl(Model):
     permit_only = fields.BooleanField(default=False)
     permitted = fields.BooleanField(default=False)
     next_action_at = fields.DatetimeField(null=True)
-    decision_version = fields.BigIntField(default=0)
-    valid_until = fields.DatetimeField(null=True)
 
     class Meta:
         app = "mallwatt"

@@ -69,8 +69,8 @@ WHERE site_id = $1 AND NOT EXISTS (SELECT 1 FROM meter_status WHERE meter_id = m
 """
 CONTROLS = """
 INSERT INTO meter_control (meter_id, policy_state, answered_writes, unanswered_writes,
-    disconnected_by_us, permit_only, permitted, decision_version, next_action_at)
-SELECT id, 'connected', 0, 0, false, false, false, 0, $2 FROM meter
+    disconnected_by_us, permit_only, permitted, next_action_at)
+SELECT id, 'connected', 0, 0, false, false, false, $2 FROM meter
 WHERE site_id = $1 AND has_relay
   AND NOT EXISTS (SELECT 1 FROM meter_control WHERE meter_id = meter.id)
 """

@@ -51,11 +51,6 @@ FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::timesta
     AS decided (id, state, reasons, overdrawn_since, again_at, memory)
 WHERE tenancy.id = decided.id
 """
-VALID = """
-UPDATE meter_control SET valid_until = valid.until, decision_version = decision_version + 1
-FROM unnest($1::bigint[], $2::timestamptz[]) AS valid (meter_id, until)
-WHERE meter_control.meter_id = valid.meter_id
-"""
 DUE = """
 SELECT id FROM tenancy WHERE decide_again_at <= $1 AND closed_at IS NULL
 ORDER BY decide_again_at, id LIMIT $2
@@ -95,7 +90,6 @@ class _Decided:
     rules: SiteRules
     facts: SupplyFacts
     decision: Decision
-    controls: Mapping[int, MeterControl]
     changed: Mapping[int, MeterControl]
     dues: Sequence[NoticeDue]
     memory: Mapping[str, object]
@@ -170,7 +164,6 @@ def _decide(
         rules=rules,
         facts=facts,
         decision=decision,
-        controls=controls,
         changed=changed,
         dues=dues,
         memory=_remember(notice_facts, dues),
@@ -182,14 +175,6 @@ async def _apply(connection: Connection, decided: Sequence[_Decided], now: datet
     """Write what is new; most decisions find everything as it was."""
     changed = {meter: control for one in decided for meter, control in one.changed.items()}
     await save_controls(connection, changed, now)
-    valid = {
-        meter: one.decision.valid_until
-        for one in decided
-        if one.changed or one.decision.desired is ControlState.DISCONNECTED
-        for meter in one.controls
-    }
-    if valid:
-        await rows(connection, VALID, list(valid), list(valid.values()))
     for one in decided:
         told = Told(
             one.tenancy["site_id"],

@@ -13,7 +13,7 @@ from server.core.calendar import HolidayCalendar
 from server.core.errors import InvalidInputError
 from server.core.supply.control_state import ControlState
 from server.core.supply.policy import (
-    VALID_FOR,
+    CARRIED_OUT_WITHIN,
     Decision,
     Reason,
     ReconnectMode,
@@ -256,20 +256,20 @@ def test_time_alone_changes_the_answer(
 
 
 @pytest.mark.parametrize(
-    ("policy", "given_facts", "valid_until"),
+    ("policy", "given_facts", "again_at"),
     [
         (AT_ONCE, facts(-1), "09-16 12:05"),
-        (AT_ONCE, facts(-1, CUT), "09-16 12:05"),
+        (AT_ONCE, facts(-1, CUT), None),  # it stays cut until its episode ends
         (replace(AT_ONCE, no_disconnect=("12:02-13:00",)), facts(-1), "09-16 12:02"),
         (AT_ONCE, facts(-1, read(hours=71, minutes=59)), "09-16 12:01"),
-        (AT_ONCE, facts(1), None),
-        (AT_ONCE, facts(-1, PROTECTED), None),
     ],
 )
-def test_a_disconnection_is_valid_until(
-    policy: SupplyPolicy, given_facts: SupplyFacts, valid_until: str | None
+def test_a_disconnection_not_carried_out_stands_until(
+    policy: SupplyPolicy, given_facts: SupplyFacts, again_at: str | None
 ) -> None:
-    assert decide(policy, given_facts).valid_until == (valid_until and at(valid_until))
+    decision = decide(policy, given_facts)
+    assert decision.desired is OFF
+    assert decision.decide_again_at == (again_at and at(again_at))
 
 
 def test_a_cut_not_carried_out_in_time_is_weighed_again() -> None:
@@ -450,8 +450,8 @@ def test_a_decision_to_disconnect_always_ends(
     policy: SupplyPolicy, given_facts: SupplyFacts
 ) -> None:
     decision = decide(policy, given_facts)
-    if given_facts.tenancy_open and decision.desired is OFF:
-        assert decision.valid_until is not None
-        assert given_facts.now < decision.valid_until <= given_facts.now + VALID_FOR
-    else:
-        assert decision.valid_until is None
+    newly_cut = check_cut(policy, given_facts)
+    for one in (decision, newly_cut):
+        if given_facts.tenancy_open and one.desired is OFF and one.earliest_cut_at is not None:
+            assert one.decide_again_at is not None
+            assert given_facts.now < one.decide_again_at <= given_facts.now + CARRIED_OUT_WITHIN

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -196,6 +197,20 @@ async def test_a_decision_that_takes_too_long_is_a_no(target: MeterTarget) -> No
     async with bus_to(rtu_bus({1: meter})) as (bus, _):
         with pytest.raises(DeadlineError, match="decision"):
             await bus.control(target, DISCONNECTED, authorise=ponder, deadline_s=0.3)
+    assert meter.writes() == 0
+
+
+async def test_a_yes_from_before_a_pause_writes_nothing(target: MeterTarget) -> None:
+    """A collector that was stopped between the decision and the write."""
+    meter = DemoMeter()
+
+    async def agree_and_pause(_: MeterSample) -> bool:
+        time.sleep(0.4)  # noqa: ASYNC251  the whole process stands still
+        return True
+
+    async with bus_to(rtu_bus({1: meter})) as (bus, _):
+        with pytest.raises(DeadlineError):
+            await bus.control(target, DISCONNECTED, authorise=agree_and_pause, deadline_s=0.3)
     assert meter.writes() == 0
 
 

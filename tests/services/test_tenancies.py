@@ -66,8 +66,8 @@ WITH made AS (
     FROM meter WHERE code = 'M-A1' RETURNING id
 )
 INSERT INTO meter_control (meter_id, policy_state, confirmed, answered_writes, unanswered_writes,
-                           disconnected_by_us, permit_only, permitted, decision_version)
-SELECT id, 'connected', $1, 0, 0, false, false, false, 0 FROM made
+                           disconnected_by_us, permit_only, permitted)
+SELECT id, 'connected', $1, 0, 0, false, false, false FROM made
 """
 
 

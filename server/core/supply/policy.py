@@ -22,8 +22,8 @@ from server.core.supply.terms import (
 from server.core.supply.windows import Place, first_free_at, next_change_at, reasons_at, windows
 
 __all__ = [
+    "CARRIED_OUT_WITHIN",
     "NO_READING_FOR",
-    "VALID_FOR",
     "Decision",
     "Reason",
     "ReconnectMode",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 NO_READING_FOR = timedelta(hours=72)  # without a trusted reading for so long a person decides
-VALID_FOR = timedelta(minutes=5)  # a decision to disconnect is carried out by then or made anew
+CARRIED_OUT_WITHIN = timedelta(minutes=5)  # or a decision to disconnect is made anew
 
 # Held by input, not by time: no waiting ends these.
 _HELD_BY_INPUT = frozenset(
@@ -93,16 +93,15 @@ class Decision:
     """What the supply should be, why, and when time alone changes that.
 
     `overdrawn_since` is to be kept for the next decision. `decide_again_at` is the next instant
-    at which the state or its reasons change without new input. `valid_until` is set for a
-    disconnection: not carried out by then, it must be decided anew. `earliest_cut_at` is when the
-    cut would come if nothing else happens; None where only new input could bring it.
+    at which the state or its reasons change without new input; a cut that was not carried out is
+    weighed anew after `CARRIED_OUT_WITHIN`. `earliest_cut_at` is when the cut would come if
+    nothing else happens; None where only new input could bring it.
     """
 
     desired: ControlState
     reasons: tuple[Reason, ...]
     overdrawn_since: datetime | None = None
     decide_again_at: datetime | None = None
-    valid_until: datetime | None = None
     earliest_cut_at: datetime | None = None
 
 
@@ -116,12 +115,7 @@ def decide(policy: SupplyPolicy, facts: SupplyFacts) -> Decision:
     if facts.supply_protection:
         return _connect(policy, facts, (Reason.OVERDRAWN, Reason.PROTECTED), since)
     if _was_cut(facts):
-        return Decision(
-            ControlState.DISCONNECTED,
-            (Reason.OVERDRAWN,),
-            overdrawn_since=since,
-            valid_until=facts.now + VALID_FOR,
-        )
+        return Decision(ControlState.DISCONNECTED, (Reason.OVERDRAWN,), since)
     return _weigh_cut(policy, facts, since)
 
 
@@ -188,14 +182,12 @@ def _weigh_cut(policy: SupplyPolicy, facts: SupplyFacts, since: datetime) -> Dec
             decide_again_at=_next_change_at(policy, facts),
             earliest_cut_at=_earliest_cut_at(policy, facts, holds),
         )
-    ends = (facts.now + VALID_FOR, _next_change_at(policy, facts))
-    until = min(end for end in ends if end is not None)
+    ends = (facts.now + CARRIED_OUT_WITHIN, _next_change_at(policy, facts))
     return Decision(
         ControlState.DISCONNECTED,
         (Reason.OVERDRAWN,),
         overdrawn_since=since,
-        decide_again_at=until,
-        valid_until=until,
+        decide_again_at=min(end for end in ends if end is not None),
         earliest_cut_at=facts.now,
     )
 

@@ -815,11 +815,6 @@ class Migration(migrations.Migration):
                     "next_action_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
                 ),
-                ("decision_version", fields.BigIntField(default=0)),
-                (
-                    "valid_until",
-                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
-                ),
             ],
             options={
                 "table": "meter_control",
