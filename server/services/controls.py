@@ -27,7 +27,6 @@ from server.services.settlement import project_within
 from server.services.site_rules import site_rules
 from server.services.supply import TENANCIES, decide_within, supply_facts
 
-# The bus that a meter hangs on tells whether it only permits closing: services never see profiles.
 PENDING = """
 SELECT control.meter_id, meter.gateway_id, meter.code FROM meter_control control
 JOIN meter ON meter.id = control.meter_id
@@ -52,11 +51,6 @@ WHERE control.next_action_at <= $3
       SELECT 1 FROM tenancy JOIN top_up ON top_up.tenancy_id = tenancy.id
       WHERE tenancy.shop_id = meter.shop_id AND tenancy.closed_at IS NULL
         AND top_up.credited_at IS NOT NULL AND top_up.confirmed_at IS NULL)
-"""
-PERMIT_ONLY = """
-UPDATE meter_control SET permit_only = told.permit_only
-FROM unnest($1::bigint[], $2::boolean[]) AS told (meter_id, permit_only)
-WHERE meter_control.meter_id = told.meter_id AND meter_control.permit_only <> told.permit_only
 """
 LOCK_TENANCY = "SELECT id FROM tenancy WHERE id = $1 FOR NO KEY UPDATE"
 DUE_OF = "DELETE FROM settlement_due WHERE tenancy_id = $1 RETURNING first_day"
@@ -266,8 +260,3 @@ async def _confirm_top_ups(
     found = await rows(connection, CONTROLS_OF_SHOPS, [shop_id])
     if shown_state(control_of(one) for one in found) is ControlState.CONNECTED:
         await rows(connection, CONFIRMED, tenancy_id, now)
-
-
-async def set_permit_only(meter_ids: Mapping[int, bool]) -> None:
-    """Tell the controls which meters only permit closing (their profiles say so)."""
-    await rows(pool(), PERMIT_ONLY, list(meter_ids), list(meter_ids.values()))

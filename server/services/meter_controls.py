@@ -39,6 +39,18 @@ FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::text[],
               reconnected_at, permit_only, permitted, next_action_at)
 WHERE meter_control.meter_id = saved.meter_id
 """
+# Whoever locks several controls does it in the order of meters.
+PERMIT_ONLY = """
+WITH changed AS (
+    SELECT control.meter_id, told.permit_only
+    FROM unnest($1::bigint[], $2::boolean[]) AS told (meter_id, permit_only)
+    JOIN meter_control control ON control.meter_id = told.meter_id
+    WHERE control.permit_only <> told.permit_only
+    ORDER BY control.meter_id FOR NO KEY UPDATE OF control
+)
+UPDATE meter_control SET permit_only = changed.permit_only FROM changed
+WHERE meter_control.meter_id = changed.meter_id
+"""
 _PLAIN = frozenset({"hold", "case"})
 _STATES = frozenset({"policy_state", "commanded", "confirmed"})
 
@@ -103,3 +115,8 @@ def _columns(control: MeterControl, now: datetime) -> tuple[object, ...]:
         control.permitted,
         now if action.kind is not ActionKind.NONE else action.wait_until,
     )
+
+
+async def set_permit_only(connection: Connection, meter_ids: Mapping[int, bool]) -> None:
+    """Note which meters only permit closing; their profiles say so, which services never see."""
+    await rows(connection, PERMIT_ONLY, list(meter_ids), list(meter_ids.values()))

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from server.models.database import Connection, Row, row, rows, to_json
+from server.services.meter_controls import set_permit_only
 from server.services.site_file import (
     Fault,
     GatewayTable,
@@ -79,18 +80,7 @@ NO_CONTROLS = """
 DELETE FROM meter_control USING meter
 WHERE meter.id = meter_control.meter_id AND meter.site_id = $1 AND NOT meter.has_relay
 """
-PERMIT_ONLY = """
-WITH changed AS (
-    SELECT control.meter_id, told.permit_only
-    FROM unnest($2::text[], $3::boolean[]) AS told (code, permit_only)
-    JOIN meter ON meter.site_id = $1 AND meter.code = told.code
-    JOIN meter_control control ON control.meter_id = meter.id
-    WHERE control.permit_only <> told.permit_only
-    ORDER BY control.meter_id FOR NO KEY UPDATE OF control
-)
-UPDATE meter_control SET permit_only = changed.permit_only FROM changed
-WHERE meter_control.meter_id = changed.meter_id
-"""
+IDS = "SELECT id, code FROM meter WHERE site_id = $1 AND code = ANY($2::text[])"
 
 
 async def import_gateways(
@@ -177,6 +167,6 @@ async def import_controls(
     await rows(connection, STATUSES, site_id)
     await rows(connection, CONTROLS, site_id, now)
     await rows(connection, NO_CONTROLS, site_id)
-    codes = [meter.code for meter in meters]
-    permit_only = [profiles[meter.profile].permit_only for meter in meters]
-    await rows(connection, PERMIT_ONLY, site_id, codes, permit_only)
+    permit_only = {meter.code: profiles[meter.profile].permit_only for meter in meters}
+    found = await rows(connection, IDS, site_id, list(permit_only))
+    await set_permit_only(connection, {one["id"]: permit_only[one["code"]] for one in found})

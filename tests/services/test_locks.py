@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 
+import asyncpg
 import pytest_asyncio
 
 from payments.contract import Method, Platform
@@ -19,6 +20,7 @@ from server.services.crediting import credit
 from server.services.desk import take_desk_payment
 from server.services.fixed_charges import charge_due
 from server.services.leases import claim_leases
+from server.services.meter_controls import set_permit_only
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
@@ -28,6 +30,12 @@ from tests.services.money import sum_of_all_accounts_fen
 
 SHOPS = 6
 ROUNDS = 12
+WAITING = """
+SELECT 1 FROM pg_locks JOIN pg_stat_activity activity USING (pid)
+WHERE NOT granted AND activity.datname = current_database()
+"""
+MOVE_BEHIND = "UPDATE meter_control SET permit_only = permit_only WHERE meter_id = $1"
+CONTROLS = "SELECT 1 FROM meter_control WHERE meter_id = ANY($1::bigint[]) ORDER BY meter_id"
 SHOP = """
 [[meter]]
 code = "M-X{0}"
@@ -203,6 +211,30 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     assert credited == [{"fen": 500 * ROUNDS}]
     charged = await rows(pool(), "SELECT count(*) AS days FROM fixed_charge_statement")
     assert charged == [{"days": SHOPS * 2}]
+
+
+async def test_what_profiles_say_is_noted_in_the_order_of_meters(
+    crowd: Crowd, database_url: str
+) -> None:
+    """Whoever waits for the first meter's control holds no later one's."""
+    first, *others = sorted(crowd.meters)
+    backwards = dict.fromkeys([*reversed(others), first], True)
+    await rows(pool(), MOVE_BEHIND, first)
+    holder = await asyncpg.connect(database_url)
+    try:
+        await holder.execute("BEGIN")
+        await holder.fetch(f"{CONTROLS} FOR NO KEY UPDATE", [first])
+        noting = asyncio.create_task(set_permit_only(pool(), backwards))
+        async with asyncio.timeout(10):
+            while not await holder.fetch(WAITING):  # noqa: ASYNC110  no event tells of a lock
+                await asyncio.sleep(0.01)
+        await holder.fetch(f"{CONTROLS} FOR NO KEY UPDATE NOWAIT", others)
+        await holder.execute("COMMIT")
+    finally:
+        await holder.close()
+    await noting
+    told = await rows(pool(), "SELECT DISTINCT permit_only FROM meter_control")
+    assert told == [{"permit_only": True}]
 
 
 async def test_new_months_meet_no_writer_in_a_deadlock(crowd: Crowd) -> None:

@@ -11,8 +11,9 @@ from server.devices.errors import DeviceError
 from server.devices.gateway import GatewayConfig, open_bus
 from server.devices.links.dtu import DtuListener
 from server.devices.profiles import Profile
-from server.services.controls import set_permit_only
+from server.models.database import pool
 from server.services.gateways import GatewayRow, MeterRow
+from server.services.meter_controls import set_permit_only
 from server.workers.collector.configuration import (
     ConfigurationError,
     gateway_config,
@@ -94,7 +95,7 @@ class Opener:
             for meter in gateway.meters.values()
             if meter.target is not None and meter.target.profile.supply is not None
         }
-        await set_permit_only(relays)
+        await set_permit_only(pool(), relays)
         gateway.wake.set()
 
     def _describe_meter(self, gateway: OwnedGateway, meter: OwnedMeter, row: MeterRow) -> None:
