@@ -89,26 +89,52 @@ WHERE notice.outcome = 'credited' AND NOT EXISTS (
       AND credit.merchant_id = notice.merchant_id
       AND credit.transaction_id = notice.trade ->> 'transaction_id') LIMIT 1000
 """
+# Each version of a day was charged by the transaction that it names: the first one by a charge, a
+# later one by a correction that gave the one before it back. One that costs the same as the one
+# before it posted nothing, and names the same transaction.
 CHARGES = """
-SELECT 'statement of tenancy ' || statement.tenancy_id || ' day ' || statement.day AS subject,
-       statement.amount_fen, coalesce(sum(transfer.amount_fen), 0)::bigint AS posted_fen
-FROM statement
-LEFT JOIN ledger_transaction transaction ON transaction.id = statement.ledger_transaction_id
-    AND transaction.site_id = statement.site_id AND transaction.flow = 'energy.charged'
-LEFT JOIN account ON account.site_id = statement.site_id AND account.kind = 'electricity_wallet'
-    AND coalesce(account.tenancy_id, 0) = statement.tenancy_id
+WITH version AS (
+    SELECT statement.*, lag(amount_fen, 1, 0::bigint) OVER days AS before_fen,
+           lag(ledger_transaction_id) OVER days AS transaction_before
+    FROM statement WINDOW days AS (PARTITION BY site_id, tenancy_id, day ORDER BY version)
+), posted AS (
+    SELECT version.*,
+           CASE WHEN version = 1 THEN 'energy.charged' ELSE 'energy.corrected' END AS flow
+    FROM version WHERE version = 1 OR amount_fen <> before_fen
+)
+SELECT 'statement of tenancy ' || posted.tenancy_id || ' day ' || posted.day || ' version '
+           || posted.version AS subject, posted.amount_fen, posted.before_fen,
+       coalesce(sum(transfer.amount_fen) FILTER (WHERE transfer.debit_account_id = account.id),
+                0)::bigint AS charged_fen,
+       coalesce(sum(transfer.amount_fen) FILTER (WHERE transfer.credit_account_id = account.id),
+                0)::bigint AS given_back_fen
+FROM posted
+LEFT JOIN ledger_transaction transaction ON transaction.id = posted.ledger_transaction_id
+    AND transaction.site_id = posted.site_id AND transaction.flow = posted.flow
+LEFT JOIN account ON account.site_id = posted.site_id AND account.kind = 'electricity_wallet'
+    AND coalesce(account.tenancy_id, 0) = posted.tenancy_id
 LEFT JOIN ledger_transfer transfer ON transfer.transaction_id = transaction.id
-    AND transfer.debit_account_id = account.id
-WHERE statement.version = 1
-GROUP BY statement.site_id, statement.tenancy_id, statement.day, statement.version
-HAVING statement.amount_fen <> coalesce(sum(transfer.amount_fen), 0) LIMIT 1000
+GROUP BY posted.site_id, posted.tenancy_id, posted.day, posted.version, posted.amount_fen,
+    posted.before_fen
+HAVING posted.amount_fen <> coalesce(sum(transfer.amount_fen)
+           FILTER (WHERE transfer.debit_account_id = account.id), 0)
+    OR posted.before_fen <> coalesce(sum(transfer.amount_fen)
+           FILTER (WHERE transfer.credit_account_id = account.id), 0)
+UNION ALL
+SELECT 'statement of tenancy ' || tenancy_id || ' day ' || day || ' version ' || version,
+       amount_fen, before_fen, 0, 0
+FROM version WHERE version > 1 AND amount_fen = before_fen
+    AND ledger_transaction_id IS DISTINCT FROM transaction_before
+LIMIT 1000
 """
 CHARGED = """
-SELECT 'transaction ' || transaction.id AS subject, count(statement.day) AS statements
+SELECT 'transaction ' || transaction.id AS subject, transaction.flow,
+       count(DISTINCT (statement.tenancy_id, statement.day)) AS days
 FROM ledger_transaction transaction
 LEFT JOIN statement ON statement.ledger_transaction_id = transaction.id
-WHERE transaction.flow = 'energy.charged'
-GROUP BY transaction.id HAVING count(statement.day) <> 1 LIMIT 1000
+WHERE transaction.flow IN ('energy.charged', 'energy.corrected')
+GROUP BY transaction.id HAVING count(DISTINCT (statement.tenancy_id, statement.day)) <> 1
+LIMIT 1000
 """
 # Days close in order, so that every day before the first open one has its statement.
 DAYS = """
@@ -172,10 +198,13 @@ async def _audit_payments(report: AuditReport) -> None:
 
 async def _audit_statements(report: AuditReport, progress: Progress) -> None:
     for one in await rows(pool(), CHARGES):
-        detail = f"says {one['amount_fen']} fen, {one['posted_fen']} were posted"
+        detail = (
+            f"says {one['amount_fen']} fen after {one['before_fen']}: {one['charged_fen']} were "
+            f"posted, and {one['given_back_fen']} given back"
+        )
         report.blame("statement_posted", one["subject"], detail)
     for one in await rows(pool(), CHARGED):
-        detail = f"charges a day, and {one['statements']} statements name it"
+        detail = f"is a {one['flow']} that statements of {one['days']} days name"
         report.blame("statement_posted", one["subject"], detail)
     for one in await rows(pool(), DAYS):
         detail = f"has statements of {one['days']} days where {one['wanted']} are closed"

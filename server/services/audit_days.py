@@ -32,7 +32,8 @@ RULE = "statement_rated"
 STATEMENTS = """
 SELECT statement.site_id, statement.tenancy_id, statement.day, statement.version,
        statement.energy_wh, statement.amount_fen, statement.document, statement.closed_at,
-       tenancy.opened_at, tenancy.closed_at AS tenancy_closed_at, site.timezone
+       tenancy.opened_at, tenancy.closed_at AS tenancy_closed_at, site.timezone,
+       statement.day >= least(correction_due.first_day, settlement_due.first_day) AS is_due
 FROM (
     SELECT * FROM statement
     WHERE (site_id, tenancy_id, day, version) > ($1::bigint, $2::bigint, $3::date, $4::integer)
@@ -42,6 +43,8 @@ FROM (
     ORDER BY site_id, tenancy_id, day, version LIMIT $5
 ) AS statement
 LEFT JOIN tenancy ON tenancy.id = statement.tenancy_id
+LEFT JOIN correction_due ON correction_due.tenancy_id = statement.tenancy_id
+LEFT JOIN settlement_due ON settlement_due.tenancy_id = statement.tenancy_id
 LEFT JOIN site ON site.id = statement.site_id
 ORDER BY statement.site_id, statement.tenancy_id, statement.day, statement.version
 """
@@ -115,7 +118,7 @@ class _Path:
 
     @property
     def changed(self) -> bool:
-        """Whether other readings count today: the day awaits its correction."""
+        """Whether other readings count today than did when the day was closed."""
         other = len(self.trusted) != self.reading_count
         return bool(self.late or self.held_apart_since or self.exchanged_since or other)
 
@@ -242,11 +245,13 @@ async def _gather_readings(closed: Sequence[_Closed]) -> None:
     asked: list[tuple[int, int, int, datetime, datetime, datetime]] = []
     for one in closed:
         for path in one.paths:
-            first, last = path.named[0].first_read_at, path.named[-1].last_read_at
-            if first is not None and last is not None:
-                site_id, closed_at = one.row["site_id"], one.row["closed_at"]
-                asked.append((len(flat), site_id, path.named[0].meter_id, first, last, closed_at))
-                flat.append(path)
+            # where it had none at an edge, one may have come since
+            begin, end = path.named[0], path.named[-1]
+            first = min(begin.first_read_at or begin.starts_at, begin.starts_at)
+            last = max(end.last_read_at or end.ends_at, end.ends_at)
+            site_id, closed_at = one.row["site_id"], one.row["closed_at"]
+            asked.append((len(flat), site_id, begin.meter_id, first, last, closed_at))
+            flat.append(path)
     if not asked:
         return
     numbers, sites, meters, firsts, lasts, closed_ats = (list(x) for x in zip(*asked, strict=True))
@@ -282,16 +287,17 @@ async def _gather_blocks(closed: Sequence[_Closed]) -> None:
 
 
 def _audit_day(report: AuditReport, one: _Closed) -> None:
+    """What is marked as due, or has other readings since, is not wrong yet: it is late."""
     lost = sum(path.lost for path in one.paths)
     if lost:
         report.blame(RULE, _subject(one.row), f"was made from {lost} readings that are gone")
-    elif any(path.changed for path in one.paths):
+        return
+    different = _differences(one)
+    if different and (one.row["is_due"] or any(path.changed for path in one.paths)):
         report.awaiting_correction += 1
-    else:
-        different = _differences(one)
-        if different:
-            detail = f"differs in {', '.join(different)}"
-            report.blame(RULE, _subject(one.row), detail)
+    elif different:
+        detail = f"differs in {', '.join(different)}"
+        report.blame(RULE, _subject(one.row), detail)
 
 
 def _differences(one: _Closed) -> list[str]:

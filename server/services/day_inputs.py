@@ -1,6 +1,6 @@
 """What the days of tenancies depend on: one SQL a question for the whole batch (decision 13)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -119,15 +119,32 @@ async def gather(connection: Connection, first_days: Mapping[int, date], days: i
 
     To be called under their locks.
     """
-    tenancies = await rows(connection, TENANCIES, list(first_days))
-    rules = await rules_of_sites(connection, {one["site_id"] for one in tenancies})
     work = []
-    for tenancy in tenancies:
-        mine = rules[tenancy["site_id"]]
+    for tenancy, mine in await _tenancies(connection, first_days):
         first = _first_day(tenancy, first_days[tenancy["id"]])
         work.append(Work(tenancy, mine, mine.tariffs[tenancy["tariff_code"]], first))
     work = await _with_paths(connection, work, days)
     return await _with_blocks(connection, work)
+
+
+async def gather_closed(
+    connection: Connection, first_days: Mapping[int, date], days: int
+) -> list[Work]:
+    """As `gather`, of so many days from just these on, closed ones, whatever tariff had each."""
+    work = []
+    for tenancy, mine in await _tenancies(connection, first_days):
+        versions = tuple(version for code in mine.tariffs.values() for version in code)
+        work.append(Work(tenancy, mine, versions, first_days[tenancy["id"]]))
+    work = await _with_paths(connection, work, days)
+    return await _with_blocks(connection, work)
+
+
+async def _tenancies(
+    connection: Connection, tenancy_ids: Iterable[int]
+) -> list[tuple[Row, SiteRules]]:
+    tenancies = await rows(connection, TENANCIES, list(tenancy_ids))
+    rules = await rules_of_sites(connection, {one["site_id"] for one in tenancies})
+    return [(one, rules[one["site_id"]]) for one in tenancies]
 
 
 def _first_day(tenancy: Row, touched: date) -> date:
@@ -215,8 +232,15 @@ def last_day(work: Work) -> date:
     return date.max if closed_at is None else local_day(closed_at, work.rules.zone)
 
 
-def settle(work: Work, day: date, version: TariffVersion, block_start_wh: int) -> DaySettlement:
-    """One day of a tenancy, rated."""
+def settle(
+    work: Work,
+    day: date,
+    version: TariffVersion,
+    block_start_wh: int,
+    *,
+    gap_s: int | None = None,
+) -> DaySettlement:
+    """One day of a tenancy, rated; a closed one with the `gap_s` that it was closed with."""
     return settle_day(
         day,
         work.rules.zone,
@@ -224,7 +248,7 @@ def settle(work: Work, day: date, version: TariffVersion, block_start_wh: int) -
         version,
         work.rules.calendar,
         block_start_wh=block_start_wh,
-        gap_s=work.rules.gap_s,
+        gap_s=work.rules.gap_s if gap_s is None else gap_s,
         opened_at=work.tenancy["opened_at"],
         closed_at=work.tenancy["closed_at"],
     )

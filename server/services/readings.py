@@ -15,6 +15,7 @@ from server.core.settlement.quarantine import MeterLimits, Verdict, judge
 from server.models.database import Connection, Row, pool, rows, to_json, transaction
 
 READINGS_MAX = 50_000  # a batch; a month of one mall's history comes in several
+SINCE_EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 _months_made: set[tuple[str, date]] = set()
 
@@ -246,6 +247,7 @@ def _judge_meter(
                 (before.read_at, "quarantined", "outvoted"),
                 (witness.read_at, "trusted", None),
             ]
+            judged.touches_from.append(SINCE_EVER)  # days before a first reading end with it
         insort(trusted if verdict.trusted else apart, candidate)
         judged.new.append((reading, verdict))
         if verdict.trusted:  # energy is spread over the time since the reading before

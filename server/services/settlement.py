@@ -15,6 +15,7 @@ from server.core.settlement.day import DaySettlement
 from server.core.settlement.document import statement_document
 from server.core.tariff.versions import version_on
 from server.models.database import Connection, pool, rows, to_json, transaction
+from server.services.correction_marks import mark_closed_days
 from server.services.day_inputs import Work, gather, last_day, settle
 from server.services.journal import Entry, post_many
 from server.services.locks import lock_tenancies
@@ -140,14 +141,18 @@ async def project_within(
 ) -> dict[int, date]:
     """Project open days from these days on, and decide the supply, in the caller's transaction.
 
-    The tenancies that have more days than a batch may hold, and the day to go on from.
+    Days before the first open one are marked for their correction: whoever marks a day to be
+    settled need not know whether it is closed. The answer: the tenancies that have more days than
+    a batch may hold, and the day to go on from.
     """
     await lock_tenancies(connection, first_days)
     unfinished = {}
     for tenancies in _chunks(sorted(first_days)):
         chunk = {one: first_days[one] for one in tenancies}
-        projected = [_project(one, now) for one in await gather(connection, chunk, DAYS_MAX)]
+        work = await gather(connection, chunk, DAYS_MAX)
+        projected = [_project(one, now) for one in work]
         await _apply_projection(connection, projected, now)
+        await mark_closed_days(connection, _touched_closed(work, chunk), now)
         for one in projected:
             if one.go_on is not None:
                 unfinished[int(one.work.tenancy["id"])] = one.go_on
@@ -158,6 +163,17 @@ async def project_within(
 def _chunks(tenancy_ids: Sequence[int]) -> Iterator[Sequence[int]]:
     for start in range(0, len(tenancy_ids), CHUNK):
         yield tenancy_ids[start : start + CHUNK]
+
+
+def _touched_closed(work: Sequence[Work], touched: Mapping[int, date]) -> dict[int, date]:
+    """The first closed day that was touched, where one was."""
+    first_days = {}
+    for one in work:
+        tenancy_id, opened_at = one.tenancy["id"], one.tenancy["opened_at"]
+        first = max(touched[tenancy_id], local_day(opened_at, one.rules.zone))
+        if first < one.tenancy["first_open_day"]:
+            first_days[tenancy_id] = first
+    return first_days
 
 
 def _project(work: Work, now: datetime) -> _Projected:

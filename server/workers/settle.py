@@ -1,11 +1,11 @@
-"""Projecting open days after readings, deciding what time alone changes, closing and charging days.
+"""Projecting, closing, correcting and charging days, and deciding what time alone changes.
 
 A tenancy that fails is put aside: the others of its batch are done without it.
 """
 
 from collections.abc import Sequence
 
-from server.services import fixed_charges, settlement, supply
+from server.services import corrections, fixed_charges, settlement, supply
 from server.services.announce import announce_tenancies
 from server.workers.apart import BatchWork, do_batch
 from server.workers.context import WorkContext
@@ -88,6 +88,25 @@ async def charge_fixed_days(context: WorkContext) -> int:
         )
     )
     return len(done)
+
+
+async def correct_days(context: WorkContext) -> int:
+    """A month of closed days of each of a batch of tenancies whose readings changed since."""
+    now = context.clock()
+
+    async def alone(tenancy_id: int) -> Sequence[int]:
+        return await corrections.correct_due(now, only=tenancy_id)
+
+    return await _do(
+        context,
+        BatchWork(
+            name="correct",
+            together=lambda: corrections.correct_due(now),
+            waiting=lambda: corrections.waiting_to_correct(now, corrections.BATCH_MAX),
+            alone=alone,
+            put_aside=lambda tenancy_id: corrections.put_aside(tenancy_id, now),
+        ),
+    )
 
 
 async def _do(context: WorkContext, work: BatchWork) -> int:

@@ -15,6 +15,7 @@ from server.workers.notices import send_messages
 from server.workers.settle import (
     charge_fixed_days,
     close_ready_days,
+    correct_days,
     decide_supplies,
     settle_readings,
 )
@@ -30,6 +31,7 @@ async def run_worker(context: WorkContext) -> None:
             ("inbox", settle_notices, [INBOX]),
             ("queries", query_orders, []),
             ("settle", settle_readings, [SETTLE]),
+            ("correct", correct_days, []),
             ("decide", decide_supplies, []),
             ("outbox", send_messages, [OUTBOX]),
         ):

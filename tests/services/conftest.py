@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from server.services.site_file import ProfileFacts
 from server.services.site_import import ImportReport, import_site
+from tests.scenarios.world import World
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)  # Wednesday, 10:00 in Shanghai
 
@@ -73,3 +74,9 @@ def site_path(tmp_path: Path) -> Path:
 @pytest_asyncio.fixture
 async def mall(database: None, site_path: Path) -> AsyncIterator[ImportReport]:
     yield await import_site(site_path, PROFILES, NOW)
+
+
+@pytest.fixture
+def world(database: None) -> World:
+    """The scenarios' mall on Wednesday morning, ten o'clock."""
+    return World(NOW)
