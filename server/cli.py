@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,13 +165,16 @@ async def _audit(settings: Settings, options: argparse.Namespace) -> int:
 
     def progress(line: str) -> None:
         if not options.json:
-            print(line, file=sys.stderr)
+            print(line, file=sys.stderr, flush=True)
 
+    since, until = options.day or options.since, options.day
     async with _app(settings).open_outside(_with_database(settings)):
-        report = await audit(progress)
+        report = await audit(progress, since=since, until=until)
     if options.json:
         answer = {
             "passed": report.passed,
+            "since": report.since,
+            "until": report.until,
             "checked": report.checked,
             "awaiting_correction": report.awaiting_correction,
             "violation_count": report.violation_count,
@@ -180,9 +184,7 @@ async def _audit(settings: Settings, options: argparse.Namespace) -> int:
     else:
         for one in report.violations:
             print(f"{one.rule}: {one.subject} {one.detail}")
-        waiting = f", {report.awaiting_correction} days await a correction"
-        verdict = "the books are proved" if report.passed else "the books do not agree"
-        print(f"{verdict}: {report.violation_count} violations{waiting}")
+        print(report.summary())
     return 0 if report.passed else 1
 
 
@@ -267,8 +269,18 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--site")
     audit = _command(commands, "audit", _audit, "prove the books")
     audit.add_argument("--json", action="store_true")
+    days = audit.add_mutually_exclusive_group()
+    days.add_argument("--day", type=_day, help="the statements and the journal of one day")
+    days.add_argument("--since", type=_day, help="those from this day on")
     commands.add_parser("sandbox", help="the sandbox platforms alone")
     return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a day is YYYY-MM-DD, not {text!r}") from None
 
 
 def _port(text: str) -> int:

@@ -4,7 +4,7 @@ What may be taken from elsewhere is: the tenancy's time, the site's timezone, th
 that day, the energy since the blocks began. A forged document is held against those.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -21,14 +21,16 @@ from server.core.settlement.document import (
 from server.core.settlement.interval import Exchange, MeterPath, path_from_rows
 from server.core.tariff.parse import parse_tariff
 from server.core.tariff.versions import TariffVersion, block_period_start, version_on
-from server.models.database import Row, from_json, pool, rows
+from server.models.database import Connection, Row, from_json, rows
 from server.services.audit_report import AuditReport, Progress
+from server.services.audit_window import Window
 from server.services.site_rules import chinese_holidays
 
 BATCH = 500
+READINGS_AT_ONCE = 50_000  # or those of one statement
 RULE = "statement_rated"
 
-# In the order of the primary key, from behind the last one seen.
+# In the order of the primary key, from behind the last one seen; $6 to $7: the window's days.
 STATEMENTS = """
 SELECT statement.site_id, statement.tenancy_id, statement.day, statement.version,
        statement.energy_wh, statement.amount_fen, statement.document, statement.closed_at,
@@ -40,6 +42,7 @@ FROM (
       AND version = (SELECT max(version) FROM statement newest
                      WHERE newest.site_id = statement.site_id
                        AND newest.tenancy_id = statement.tenancy_id AND newest.day = statement.day)
+      AND day >= $6 AND day < $7
     ORDER BY site_id, tenancy_id, day, version LIMIT $5
 ) AS statement
 LEFT JOIN tenancy ON tenancy.id = statement.tenancy_id
@@ -167,20 +170,22 @@ class _Closed:
     block_start_wh: int = 0
 
 
-async def audit_days(report: AuditReport, progress: Progress) -> None:
-    """Rate every closed day afresh, batch by batch."""
+async def audit_days(
+    connection: Connection, window: Window, report: AuditReport, progress: Progress
+) -> None:
+    """Rate every closed day of the window afresh, batch by batch."""
     done = 0
-    async for batch in _statements():
-        await _audit_batch(report, batch)
+    async for batch in _statements(connection, window):
+        await _audit_batch(connection, report, batch)
         done += len(batch)
         progress(f"{done} statements rated afresh")
     report.checked["statements"] = done
 
 
-async def _statements() -> AsyncIterator[Sequence[Row]]:
+async def _statements(connection: Connection, window: Window) -> AsyncIterator[Sequence[Row]]:
     last: tuple[int, int, date, int] = (0, 0, date.min, 0)
     while True:
-        batch = await rows(pool(), STATEMENTS, *last, BATCH)
+        batch = await rows(connection, STATEMENTS, *last, BATCH, *window.days)
         if not batch:
             return
         yield batch
@@ -188,14 +193,31 @@ async def _statements() -> AsyncIterator[Sequence[Row]]:
         last = (end["site_id"], end["tenancy_id"], end["day"], end["version"])
 
 
-async def _audit_batch(report: AuditReport, batch: Sequence[Row]) -> None:
+async def _audit_batch(connection: Connection, report: AuditReport, batch: Sequence[Row]) -> None:
     closed = [one for row in batch if (one := _read(report, row)) is not None]
-    tariffs = await _tariffs({one.row["site_id"] for one in closed})
+    tariffs = await _tariffs(connection, report, {one.row["site_id"] for one in closed})
     known = [one for one in closed if _find_version(report, one, tariffs)]
-    await _gather_readings(known)
-    await _gather_blocks(known)
-    for one in known:
-        _audit_day(report, one)
+    await _gather_blocks(connection, known)
+    for part in _parts(known):
+        await _gather_readings(connection, part)
+        for one in part:
+            _audit_day(report, one)
+            one.paths.clear()  # their readings are many
+
+
+def _parts(closed: Sequence[_Closed]) -> Iterator[Sequence[_Closed]]:
+    """A few statements at a time, by how many readings they name."""
+    part: list[_Closed] = []
+    count = 0
+    for one in closed:
+        named = sum(path.reading_count for path in one.paths)
+        if part and count + named > READINGS_AT_ONCE:
+            yield part
+            part, count = [], 0
+        part.append(one)
+        count += named
+    if part:
+        yield part
 
 
 def _read(report: AuditReport, row: Row) -> _Closed | None:
@@ -216,10 +238,14 @@ def _read(report: AuditReport, row: Row) -> _Closed | None:
     )
 
 
-async def _tariffs(site_ids: set[int]) -> Tariffs:
+async def _tariffs(connection: Connection, report: AuditReport, site_ids: set[int]) -> Tariffs:
     tariffs: dict[tuple[int, str], list[TariffVersion]] = {}
-    for one in await rows(pool(), TARIFFS, list(site_ids)):
-        version = parse_tariff(from_json(one["definition"]))
+    for one in await rows(connection, TARIFFS, list(site_ids)):
+        try:
+            version = parse_tariff(from_json(one["definition"]))
+        except InvalidInputError as error:
+            report.blame(RULE, f"tariff {one['code']}", f"cannot be read: {error.detail}")
+            continue
         tariffs.setdefault((one["site_id"], one["code"]), []).append(version)
     return tariffs
 
@@ -239,7 +265,7 @@ def _find_version(report: AuditReport, one: _Closed, tariffs: Tariffs) -> bool:
     return True
 
 
-async def _gather_readings(closed: Sequence[_Closed]) -> None:
+async def _gather_readings(connection: Connection, closed: Sequence[_Closed]) -> None:
     """For each statement, for each of its meters, the readings between those it names."""
     flat: list[_Path] = []
     asked: list[tuple[int, int, int, datetime, datetime, datetime]] = []
@@ -255,16 +281,17 @@ async def _gather_readings(closed: Sequence[_Closed]) -> None:
     if not asked:
         return
     numbers, sites, meters, firsts, lasts, closed_ats = (list(x) for x in zip(*asked, strict=True))
-    for found in await rows(pool(), EXCHANGES, numbers, meters, firsts, closed_ats):
+    for found in await rows(connection, EXCHANGES, numbers, meters, firsts, closed_ats):
         path = flat[found["number"]]
         path.transformer_ratio = found["ratio_now"]
         if found["exchanged_at"] is not None:
             path.take_exchange(found)
-    for found in await rows(pool(), READINGS, numbers, sites, meters, firsts, lasts, closed_ats):
+    wanted = numbers, sites, meters, firsts, lasts, closed_ats
+    for found in await rows(connection, READINGS, *wanted):
         flat[found["number"]].take_reading(found)
 
 
-async def _gather_blocks(closed: Sequence[_Closed]) -> None:
+async def _gather_blocks(connection: Connection, closed: Sequence[_Closed]) -> None:
     """The energy since the blocks began, as the statements before say."""
     wanted = []
     for one in closed:
@@ -274,7 +301,7 @@ async def _gather_blocks(closed: Sequence[_Closed]) -> None:
     if not wanted:
         return
     found = await rows(
-        pool(),
+        connection,
         BLOCK_STARTS,
         list(range(len(wanted))),
         [one.row["site_id"] for one, _ in wanted],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 
 NAMED_MAX = 1_000  # violations named; the rest are counted
 
@@ -19,8 +20,10 @@ class Violation:
 
 @dataclass(slots=True)
 class AuditReport:
-    """What was looked at, and what does not agree."""
+    """What was looked at, and what does not agree; `since` and `until` None: without that end."""
 
+    since: date | None = None
+    until: date | None = None
     checked: dict[str, int] = field(default_factory=dict)
     awaiting_correction: int = 0
     violations: list[Violation] = field(default_factory=list)
@@ -30,6 +33,17 @@ class AuditReport:
     def passed(self) -> bool:
         """Whether the books are proved."""
         return self.violation_count == 0
+
+    def summary(self) -> str:
+        """What was looked at and the verdict, in a line or two."""
+        looked_at = ", ".join(f"{count} {what}" for what, count in self.checked.items())
+        if self.since and self.since == self.until:
+            looked_at += f" (of {self.since}, and all wallets)"
+        elif self.since or self.until:
+            looked_at += f" (from {self.since} to {self.until}, and all wallets)"
+        verdict = "the books are proved" if self.passed else "the books do not agree"
+        waiting = f"{self.awaiting_correction} days await a correction"
+        return f"checked: {looked_at}\n{verdict}: {self.violation_count} violations, {waiting}"
 
     def blame(self, rule: str, subject: str, detail: str) -> None:
         """Name a violation; beyond a thousand they are only counted."""

@@ -13,7 +13,8 @@ from server.core.ledger.transfer import Posting, input_hash
 from server.models.database import Connection, Row, rows, to_json
 
 # Both legs' wallets move in the statement that writes the transfers; a key seen before writes
-# nothing at all. Fewer transfers put, or wallets moved, than wanted: an account is not open.
+# nothing at all. Transfers are numbered in the posting's order, for that is hashed. Fewer put, or
+# wallets moved, than wanted: an account is not open.
 POST = """
 WITH wanted AS (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
@@ -26,10 +27,10 @@ WITH wanted AS (
     ON CONFLICT (site_id, idempotency_key) DO NOTHING
     RETURNING id, idempotency_key
 ), legs AS (
-    SELECT written.id, d.id AS debit, c.id AS credit, leg.amount_fen
+    SELECT written.id, d.id AS debit, c.id AS credit, leg.amount_fen, leg.place
     FROM unnest($7::text[], $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])
-        AS leg (idempotency_key, debit_kind, debit_tenancy, credit_kind, credit_tenancy,
-                amount_fen)
+        WITH ORDINALITY AS leg (idempotency_key, debit_kind, debit_tenancy, credit_kind,
+                                credit_tenancy, amount_fen, place)
     JOIN written ON written.idempotency_key = leg.idempotency_key
     JOIN account d ON d.site_id = $1 AND d.kind = leg.debit_kind
         AND coalesce(d.tenancy_id, 0) = leg.debit_tenancy
@@ -37,7 +38,7 @@ WITH wanted AS (
         AND coalesce(c.tenancy_id, 0) = leg.credit_tenancy
 ), put AS (
     INSERT INTO ledger_transfer (transaction_id, debit_account_id, credit_account_id, amount_fen)
-    SELECT id, debit, credit, amount_fen FROM legs
+    SELECT id, debit, credit, amount_fen FROM legs ORDER BY place
     RETURNING id
 ), changes AS (
     SELECT account_id, sum(change) AS change FROM (

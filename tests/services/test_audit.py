@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
@@ -11,11 +11,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+from tortoise.exceptions import TransactionManagementError
 
 from payments.contract import Platform
-from server.models.database import close_database, open_database
+from server.models.database import close_database, open_database, rows
 from server.services import crediting, payment_inbox
 from server.services.audit import AuditReport, audit
+from server.services.audit_journal import audit_wallets
+from server.services.audit_window import snapshot
 from server.services.desk import take_desk_payment
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import settle_due
@@ -119,6 +122,7 @@ async def test_good_books_pass(copy: str) -> None:
 NAMES = {
     "wallet": "(SELECT id FROM account WHERE kind = 'electricity_wallet')",
     "credit": "(SELECT min(id) FROM ledger_transaction WHERE flow = 'top_up.settled')",
+    "desk": "(SELECT id FROM ledger_transaction WHERE flow LIKE 'desk%')",
     "day": "day = '2026-05-21'",
 }
 FORGERIES = [
@@ -143,14 +147,105 @@ FORGERIES = [
         "transaction",
     ),
     (
-        "UPDATE ledger_transaction SET flow = 'energy.charged' WHERE flow = 'top_up.settled'",
+        "DELETE FROM ledger_transaction WHERE id = $credit",
         "transfer_balanced",
         "transfer",
     ),
     (
         "UPDATE account SET kind = 'treasure' WHERE kind = 'desk'",
         "transfer_balanced",
-        "transfer",
+        "transaction",
+    ),
+    (
+        "DELETE FROM account WHERE kind = 'desk'",
+        "transfer_balanced",
+        "transaction $desk",
+    ),
+    (
+        "UPDATE account SET site_id = 99 WHERE kind = 'desk'",
+        "transfer_balanced",
+        "transaction $desk",
+    ),
+    (
+        "UPDATE ledger_transaction SET details = '[1]' WHERE id = $desk",
+        "transfer_balanced",
+        "transaction $desk",
+    ),
+    (
+        "UPDATE ledger_transaction SET flow = 'energy.charged' WHERE flow = 'top_up.settled'",
+        "flow_allowed",
+        "transaction",
+    ),
+    (  # two wallets in one posting, each moved along
+        """
+INSERT INTO ledger_transfer (transaction_id, debit_account_id, credit_account_id, amount_fen)
+VALUES ($desk, (SELECT id FROM account WHERE kind = 'desk'),
+        (SELECT id FROM account WHERE kind = 'fixed_charges_wallet'), 7);
+UPDATE wallet SET balance_fen = 7 WHERE account_id <> $wallet""",
+        "flow_allowed",
+        "transaction $desk",
+    ),
+    (  # a posting by hand, its wallet moved along: nothing but its hash is wrong
+        """
+INSERT INTO ledger_transaction
+    (site_id, flow, idempotency_key, input_hash, booked_at, created_at, details)
+SELECT site_id, 'adjustment.made', 'by hand', repeat('0', 64), booked_at, created_at,
+    '{"reason": "a present"}' FROM ledger_transaction WHERE id = $credit;
+INSERT INTO ledger_transfer (transaction_id, debit_account_id, credit_account_id, amount_fen)
+SELECT max(ledger_transaction.id), (SELECT id FROM account WHERE kind = 'adjustments'), $wallet, 100
+FROM ledger_transaction;
+UPDATE wallet SET balance_fen = balance_fen + 100 WHERE account_id = $wallet""",
+        "input_hash",
+        "transaction",
+    ),
+    (  # a higher amount in all four places
+        """UPDATE ledger_transfer SET amount_fen = 5001 WHERE transaction_id = $credit;
+UPDATE wallet SET balance_fen = balance_fen + 1 WHERE account_id = $wallet;
+UPDATE payment_credit SET amount_fen = 5001 WHERE ledger_transaction_id = $credit;
+UPDATE top_up SET amount_fen = 5001 WHERE amount_fen = 5000""",
+        "input_hash",
+        "transaction $credit",
+    ),
+    (
+        """UPDATE ledger_transaction SET details = '{"receipt_no": "R-2"}' WHERE id = $desk""",
+        "input_hash",
+        "transaction $desk",
+    ),
+    (  # the same characters, in another place
+        """
+UPDATE ledger_transaction SET details = '{"receipt_no\\":\\"R-1": ""}' WHERE id = $desk""",
+        "transfer_balanced",
+        "transaction $desk",
+    ),
+    (
+        """
+INSERT INTO ledger_transfer (transaction_id, debit_account_id, credit_account_id, amount_fen)
+SELECT transaction_id, debit_account_id, credit_account_id, 1 FROM ledger_transfer
+WHERE transaction_id = $desk;
+UPDATE wallet SET balance_fen = balance_fen + 1 WHERE account_id = $wallet""",
+        "input_hash",
+        "transaction $desk",
+    ),
+    (
+        "UPDATE account SET tenancy_id = 99 WHERE kind = 'fixed_charges_wallet'",
+        "account_replay",
+        "account",
+    ),
+    (
+        """INSERT INTO wallet (account_id, balance_fen)
+SELECT id, 0 FROM account WHERE kind = 'desk'""",
+        "account_replay",
+        "wallet of account",
+    ),
+    (
+        "UPDATE top_up SET tenancy_id = 99 WHERE amount_fen = 5000",
+        "credited_once",
+        "top-up",
+    ),
+    (
+        "UPDATE payment_credit SET ledger_transaction_id = $desk WHERE amount_fen = 700",
+        "credited_once",
+        "payment wechat:",
     ),
     (  # the wallet was edited to agree, and still
         """UPDATE ledger_transfer SET amount_fen = 5001 WHERE transaction_id = $credit;
@@ -199,6 +294,42 @@ UPDATE wallet SET balance_fen = balance_fen + 5000 WHERE account_id = $wallet"""
         "UPDATE statement SET amount_fen = amount_fen - 1 WHERE $day",
         "statement_posted",
         "day 2026-05-21",
+    ),
+    (  # another day's charge
+        """
+UPDATE statement SET ledger_transaction_id = (SELECT max(id) FROM ledger_transaction) WHERE $day""",
+        "statement_posted",
+        "day 2026-05-21 version 1",
+    ),
+    (
+        "UPDATE statement SET ledger_transaction_id = 9999 WHERE $day",
+        "statement_posted",
+        "day 2026-05-21 version 1",
+    ),
+    (  # a free day, and its charge left behind
+        "UPDATE statement SET amount_fen = 0, ledger_transaction_id = NULL WHERE $day",
+        "statement_posted",
+        "transaction",
+    ),
+    (  # no day of any calendar, and no number
+        """UPDATE ledger_transaction SET details = '{"day": "2026-02-30", "version": "x"}'
+WHERE flow = 'energy.charged'""",
+        "statement_posted",
+        "transaction",
+    ),
+    (  # a version that nobody posted
+        """
+INSERT INTO statement SELECT site_id, tenancy_id, day, 2, energy_wh, amount_fen - 1, estimated,
+    document, ledger_transaction_id, closed_at FROM statement WHERE $day""",
+        "statement_posted",
+        "day 2026-05-21 version 2",
+    ),
+    (  # one that costs the same posts nothing, and names what the one before it does
+        """
+INSERT INTO statement SELECT site_id, tenancy_id, day, 2, energy_wh, amount_fen, estimated,
+    document, $desk, closed_at FROM statement WHERE $day""",
+        "statement_posted",
+        "day 2026-05-21 version 2",
     ),
     (
         "UPDATE statement SET energy_wh = energy_wh + 1 WHERE $day",
@@ -272,6 +403,11 @@ UPDATE tariff_version SET definition = jsonb_set(definition, '{blocks,0,price}',
         "day 2026-05-22",
     ),
     (
+        "UPDATE tariff_version SET definition = '{}'",
+        "statement_rated",
+        "tariff tariff",
+    ),
+    (
         "DELETE FROM tariff_version",
         "statement_rated",
         "day 2026-05-20",
@@ -287,11 +423,67 @@ UPDATE tariff_version SET definition = jsonb_set(definition, '{blocks,0,price}',
 @pytest.mark.parametrize(("forgery", "rule", "subject"), FORGERIES)
 async def test_forged_books_are_named(copy: str, forgery: str, rule: str, subject: str) -> None:
     """By somebody who switches the triggers off."""
+    numbers = {name: str(await number(NAMES[name])) for name in ("credit", "desk")}
     await execute(copy, REPLICA, Template(forgery).substitute(NAMES))
     report = await run_audit()
     assert not report.passed
     blamed = [one.subject for one in report.violations if one.rule == rule]
-    assert any(subject in one for one in blamed), report.violations
+    wanted = Template(subject).substitute(numbers)
+    assert any(wanted in one for one in blamed), report.violations
+
+
+async def number(question: str) -> int:
+    return int((await World.row(f"SELECT {question} AS number"))["number"])
+
+
+async def test_what_is_written_meanwhile_is_no_false_alarm(copy: str) -> None:
+    """An audit sees one state of the books, and cannot change it."""
+    report = AuditReport()
+    async with snapshot() as connection:
+        await rows(connection, "SELECT 1 FROM wallet")
+        await execute(copy, "UPDATE wallet SET balance_fen = balance_fen + 1")
+        await audit_wallets(connection, report, lambda _: None)
+        with pytest.raises(TransactionManagementError, match="read-only"):
+            await rows(connection, "UPDATE wallet SET balance_fen = 0")
+    assert report.passed
+    assert not (await run_audit()).passed
+
+
+TODAY = "(SELECT max(created_at AT TIME ZONE 'Asia/Shanghai')::date FROM ledger_transaction)"
+DAYS = [
+    ("UPDATE statement SET energy_wh = energy_wh + 1 WHERE day = '2026-05-22'", "2026-05-22"),
+    ("UPDATE ledger_transaction SET input_hash = '' WHERE id = $credit", TODAY),
+    ("UPDATE top_up SET status = 'paid', created_at = now() WHERE amount_fen = 900", TODAY),
+]
+
+
+@pytest.mark.parametrize(("forgery", "day"), DAYS)
+async def test_a_day_is_proved_by_itself(copy: str, forgery: str, day: str) -> None:
+    """Its statements and its journal, not its neighbours'; and all wallets."""
+    found = (await World.row(f"SELECT {day} AS day"))["day"] if day == TODAY else None
+    asked = found or date.fromisoformat(day)
+    await execute(copy, REPLICA, Template(forgery).substitute(NAMES))
+    for distance, passed in ((-1, True), (0, False), (1, True)):
+        one = asked + timedelta(days=distance)
+        report = await audit(lambda _: None, since=one, until=one)
+        assert report.passed is passed, (one, report.violations)
+        assert report.checked["wallets"] == 2
+    assert not (await audit(lambda _: None, since=asked)).passed
+    assert (await audit(lambda _: None, since=asked + timedelta(days=1))).passed
+
+
+async def test_a_window_holds_what_was_written_in_it(copy: str) -> None:
+    today = (await World.row(f"SELECT {TODAY} AS day"))["day"]
+    report = await audit(lambda _: None, since=today, until=today)
+    whole = await run_audit()
+    assert report.passed
+    assert report.checked["transactions"] == whole.checked["transactions"] > 0
+    assert (report.checked["statements"], whole.checked["statements"]) == (0, 3)
+    await execute(copy, "UPDATE wallet SET balance_fen = 1")
+    long_ago = date(2020, 1, 1)
+    report = await audit(lambda _: None, since=long_ago, until=long_ago)
+    assert [one.rule for one in report.violations] == ["account_replay"] * 2
+    assert report.checked["transactions"] == 0
 
 
 LATE = None
