@@ -9,8 +9,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from miniprogram_api.words import move_title
 from server.core.money import price_text
 from server.core.supply.control_state import ControlState
+from server.http.locale import Locale
 from server.services.bindings import ScannedShop
 from server.services.statements import StatementDay, StatementSummary
 from server.services.tenancies import TenancyOverview, TenancySummary
@@ -190,10 +192,14 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """One change of a wallet, below zero where it fell; `booked_at`: when it counts from."""
+    """One change of a wallet, below zero where it fell; `booked_at`: when it counts from.
+
+    `title` is the kind in the caller's language.
+    """
 
     id: int
     kind: str
+    title: str
     wallet: str
     amount_fen: int
     booked_at: datetime
@@ -341,11 +347,12 @@ def statement(one: StatementDay) -> Statement:
     )
 
 
-def transaction(move: WalletMove, wallet: str, zone: ZoneInfo) -> Transaction:
+def transaction(move: WalletMove, wallet: str, zone: ZoneInfo, locale: Locale) -> Transaction:
     """A change of a wallet."""
     return Transaction(
         id=move.id,
         kind=move.kind,
+        title=move_title(move.kind, locale),
         wallet=wallet,
         amount_fen=move.amount_fen,
         booked_at=local(move.booked_at, zone),

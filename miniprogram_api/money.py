@@ -9,6 +9,7 @@ from miniprogram_api.call import Call
 from payments.contract import Method
 from server.core.errors import InvalidInputError
 from server.http.bodies import client_address, json_body, text_argument
+from server.http.locale import locale_of
 from server.services import guesses, top_ups, transactions
 from server.services.sessions import token_digest
 from server.services.top_ups import TopUpOrder
@@ -23,7 +24,8 @@ async def list_transactions(call: Call) -> answers.Transactions:
     wallet = text_argument(call.request, "wallet") or "electricity"
     cursor = text_argument(call.request, "cursor")
     page = await transactions.moves(tenancy.id, wallet, cursor)
-    items = [answers.transaction(move, wallet, tenancy.zone) for move in page.items]
+    locale = locale_of(call.request)
+    items = [answers.transaction(move, wallet, tenancy.zone, locale) for move in page.items]
     return answers.Transactions(items, page.next_cursor)
 
 

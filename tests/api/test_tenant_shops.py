@@ -2,6 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+from miniprogram_api.words import MOVES, move_title
+from server.core.ledger.accounts import WALLET_KINDS
+from server.core.ledger.routing import RULES
+from server.http.locale import Locale
+from server.services.fixed_charges import charge_due
 from tests.fakes.town import NOW, Town
 
 DAY = [500] * 14  # from 10:00 to midnight: ten hours of peak, four of valley
@@ -164,3 +169,33 @@ async def test_the_journal_is_read_in_pages_newest_first(town: Town) -> None:
     assert sum(one["amount_fen"] for one in answer["items"]) == wallet
     other = await ann.get(f"/shops/{shop_id}/transactions", params={"wallet": "fixed_charges"})
     assert other.json() == {"items": [], "next_cursor": None}
+
+
+async def test_fixed_charges_are_taken_from_their_own_wallet(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    before = (await ann.get(f"/shops/{shop_id}")).json()
+    await charge_due(NOW + timedelta(days=2))
+    after = (await ann.get(f"/shops/{shop_id}")).json()
+    assert after["fixed_charges_balance_fen"] == -500
+    assert after == before | {"fixed_charges_balance_fen": -500}
+    for language, title in (("zh-CN", "固定费用"), ("en", "Fixed charges")):
+        answer = await ann.get(
+            f"/shops/{shop_id}/transactions",
+            params={"wallet": "fixed_charges"},
+            headers={"accept-language": language},
+        )
+        newest = answer.json()["items"][0]
+        assert (newest["kind"], newest["title"]) == ("fixed_charge.charged", title)
+        assert (newest["wallet"], newest["amount_fen"]) == ("fixed_charges", -250)
+        assert newest["details"] == {"day": "2026-05-21", "version": 1, "charge": "service"}
+
+
+def test_every_flow_that_moves_a_wallet_has_words() -> None:
+    moving = {
+        flow
+        for flow, rule in RULES.items()
+        if any(kind in WALLET_KINDS for pair in rule.pairs for kind in pair)
+    }
+    assert set(MOVES) == moving
+    assert move_title("energy.charged", Locale.EN) == "Electricity"
+    assert move_title("brand.new", Locale.ZH) == "brand.new"

@@ -57,6 +57,12 @@ kind = "block"
 period = "month"
 blocks = [{{up_to_kwh = 5, price = "0.60"}}, {{price = "0.75"}}]
 
+[[fixed_charge]]
+code = "service"
+valid_from = 2026-01-01
+per = "day"
+price = "2.50"
+
 [[gateway]]
 code = "gw-01"
 link = "modbus-tcp"
@@ -75,6 +81,7 @@ code = "{shop}"
 name = "{name}"
 tariff = "{tariff}"
 supply_policy = "immediate"
+fixed_charges = ["service"]
 binding_code = "482913"
 opening_balance_fen = {fen}
 """

@@ -46,6 +46,7 @@ KNOWN = {
     "meter": "code gateway unit address profile transformer_ratio role shop",
     "shop": "code name area_m2 tariff supply_policy kva fixed_charges supply_protection"
     " binding_code opening_balance_fen",
+    "fixed_charge": "code valid_from per basis price",
     "tariff": "code valid_from kind prices price periods blocks period",
     "supply_policy": "low_balance_fen hoarding_limit_fen emergency_credit_fen overdraft_limit_fen"
     " reconnect_at_fen notice_minutes no_disconnect reconnect",
@@ -134,6 +135,7 @@ def test_shops_meters_and_policies_are_all_there(site: dict[str, Any]) -> None:
         "tariff": "commercial",
         "supply_policy": "standard",
         "kva": "20",
+        "fixed_charges": ["service", "cleaning"],
         "supply_protection": False,
         "binding_code": "482913",
     }

@@ -43,6 +43,7 @@ def test_every_name_is_known() -> None:
     for shop in DEMO.shops:
         assert DEMO.tariff(shop.tariff).code == shop.tariff
         assert shop.supply_policy in {policy.code for policy in DEMO.policies}
+        assert set(shop.fixed_charges) <= {charge.code for charge in DEMO.fixed_charges}
         assert DEMO.meters_of(shop)
     for meter in DEMO.meters:
         assert meter.gateway in {gateway.code for gateway in DEMO.gateways}
@@ -63,6 +64,11 @@ def test_it_shows_what_the_product_can() -> None:
     assert [code for code, policy in policies.items() if policy == "confirm"] == ["C304"]
     assert [shop.code for shop in DEMO.shops if shop.supply_protection] == ["A109"]
     assert {shop.tariff for shop in DEMO.shops} == {"commercial", "flat"}
+    owing = DEMO.fixed_charges
+    assert {charge.per for charge in owing} == {"day", "month"}
+    assert {charge.basis for charge in owing} == {"shop", "m2", "kva"}
+    owed = {code for shop in DEMO.shops for code in shop.fixed_charges}
+    assert owed == {charge.code for charge in owing}
     assert sum(len(DEMO.meters_of(shop)) == 2 for shop in DEMO.shops) == 3
     assert {meter.ratio for meter in DEMO.meters} == {1, 10, 20}
 

@@ -26,6 +26,7 @@ class Shop:
     supply_policy: str = "standard"
     supply_protection: bool = False
     days_left: int = 9
+    fixed_charges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,16 @@ class Tariff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FixedCharge:
+    """What a shop owes whether it uses energy or not, in yuan for each unit of its basis."""
+
+    code: str
+    per: Literal["day", "month"]
+    basis: Literal["shop", "m2", "kva"]
+    price: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mall:
     """A whole site."""
 
@@ -103,6 +114,7 @@ class Mall:
     poll_seconds: int
     close_after_days: int
     tariffs: tuple[Tariff, ...]
+    fixed_charges: tuple[FixedCharge, ...]
     policies: tuple[SupplyPolicy, ...]
     gateways: tuple[Gateway, ...]
     shops: tuple[Shop, ...]

@@ -22,6 +22,7 @@ from server.merchants import unusable_settings
 from server.models.database import pool, rows
 from server.services.balances import balances
 from server.services.desk import take_desk_payment
+from server.services.fixed_charges import charge_due
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import ProfileFacts
@@ -66,10 +67,12 @@ async def load_demo(
     )
     for batch in _batches(readings):
         await keep(batch, now)
-    say("demo: closing the days")
+    say("demo: closing the days, fixed charges")
     while await settle_due(now):
         pass
     while await close_days(now):
+        pass
+    while await charge_due(now):
         pass
     await _leave_nearly_empty(mall, tenancies, planned, start, now)
     return now

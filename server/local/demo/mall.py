@@ -2,7 +2,15 @@
 
 from server.devices.simulator.load import Load
 from server.devices.simulator.trades import Trade
-from server.local.demo.blueprint import Gateway, Mall, Meter, Shop, SupplyPolicy, Tariff
+from server.local.demo.blueprint import (
+    FixedCharge,
+    Gateway,
+    Mall,
+    Meter,
+    Shop,
+    SupplyPolicy,
+    Tariff,
+)
 
 WORKING_LIMITS = ("20:00-09:00", "weekend", "holiday")
 
@@ -18,6 +26,12 @@ TARIFFS = (
         },
     ),
     Tariff(code="flat", prices={"flat": "0.6883"}, hours={}),
+)
+
+FIXED_CHARGES = (
+    FixedCharge(code="service", per="month", basis="m2", price="3.50"),
+    FixedCharge(code="transformer", per="month", basis="kva", price="12.00"),
+    FixedCharge(code="cleaning", per="day", basis="shop", price="8.00"),
 )
 
 POLICIES = (
@@ -47,7 +61,15 @@ GATEWAYS = (
 )
 
 SHOPS = (
-    Shop("A101", "沐茶鲜果茶", Trade.TEA_SHOP, "36.5", "20", "482913"),
+    Shop(
+        "A101",
+        "沐茶鲜果茶",
+        Trade.TEA_SHOP,
+        "36.5",
+        "20",
+        "482913",
+        fixed_charges=("service", "cleaning"),
+    ),
     Shop("A102", "半拍咖啡", Trade.COFFEE, "58", "20", "305817", days_left=6),
     Shop("A103", "麦香烘焙坊", Trade.BAKERY, "72", "30", "716042", days_left=14),
     Shop("A104", "讯联手机", Trade.PHONE_SHOP, "64", "15", "928354", days_left=1),
@@ -84,7 +106,16 @@ SHOPS = (
     Shop("B205", "力动健身", Trade.GYM, "620", "50", "836027", days_left=10),
     Shop("B206", "知行书店", Trade.BOOKSHOP, "230", "20", "469715", tariff="flat", days_left=18),
     Shop("B207", "山野户外", Trade.FASHION, "125", "20", "098463", days_left=8),
-    Shop("C301", "星幕影城", Trade.CINEMA, "1850", "100", "725138", days_left=12),
+    Shop(
+        "C301",
+        "星幕影城",
+        Trade.CINEMA,
+        "1850",
+        "100",
+        "725138",
+        days_left=12,
+        fixed_charges=("service", "transformer"),
+    ),
     Shop("C302", "万家鲜超市", Trade.SUPERMARKET, "980", "100", "340691", days_left=6),
     Shop("C303", "和风料理", Trade.RESTAURANT, "150", "40", "613857", days_left=3),
     Shop("C304", "一盏茶馆", Trade.TEA_SHOP, "120", "20", "982470", supply_policy="confirm"),
@@ -196,6 +227,7 @@ DEMO = Mall(
     poll_seconds=15,
     close_after_days=3,
     tariffs=TARIFFS,
+    fixed_charges=FIXED_CHARGES,
     policies=POLICIES,
     gateways=GATEWAYS,
     shops=SHOPS,

@@ -4,7 +4,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from server.local.demo.blueprint import Gateway, Mall, Meter, Shop, SupplyPolicy, Tariff
+from server.local.demo.blueprint import (
+    FixedCharge,
+    Gateway,
+    Mall,
+    Meter,
+    Shop,
+    SupplyPolicy,
+    Tariff,
+)
 
 VALID_FROM = "2026-01-01"
 
@@ -67,6 +75,8 @@ def _blocks(mall: Mall, places: SitePlaces) -> Iterator[list[str]]:
         yield _table(f"[supply_policy.{policy.code}]", _policy(policy))
     for tariff in mall.tariffs:
         yield _tariff(tariff)
+    for charge in mall.fixed_charges:
+        yield _fixed_charge(charge)
     if places.low_balance_template is not None:
         template = _text(places.low_balance_template)
         fields = 'fields = {shop = "thing1", balance = "amount2"}'
@@ -110,6 +120,11 @@ def _hours(spans: tuple[tuple[int, int], ...]) -> str:
     return _array(tuple(f"{start:02d}:00-{end:02d}:00" for start, end in spans))
 
 
+def _fixed_charge(charge: FixedCharge) -> list[str]:
+    head = ["[[fixed_charge]]", f"code = {_text(charge.code)}", f"valid_from = {VALID_FROM}"]
+    return [*head, *(f"{key} = {_text(getattr(charge, key))}" for key in ("per", "basis", "price"))]
+
+
 def _gateway(gateway: Gateway, places: SitePlaces) -> dict[str, Value | None]:
     dtu = gateway.link == "dtu"
     return {
@@ -146,6 +161,7 @@ def _shop(shop: Shop) -> dict[str, Value]:
         "tariff": shop.tariff,
         "supply_policy": shop.supply_policy,
         "kva": shop.kva,
+        "fixed_charges": shop.fixed_charges,
         "supply_protection": shop.supply_protection,
         "binding_code": shop.binding_code,
     }
