@@ -5,8 +5,11 @@ SHELL := /bin/sh
 .PHONY: help run test check bench lock python
 
 ARGS ?=
-PYTEST_ARGS ?= --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 UPGRADE ?=
+
+# Every process that the product and its tests start would compile the whole of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Python with venv: one that also has an embedded Redis (up to 3.12) first, else any from 3.11 on.
 FIND_PYTHON = try() { \
@@ -35,6 +38,8 @@ run: python ## the whole product with a demo mall (ARGS="--port 8001 --no-demo")
 test: python ## everything tested, in a browser too (PYTEST_ARGS="tests/core" for a part)
 	@$(INSTALL) development
 	@$(BIN)/python -m server.local.browser
+	@echo "MallWatt: compiling the tests (once here, not by each worker)"
+	@$(BIN)/python -m pytest --collect-only -qq $(filter-out -%,$(PYTEST_ARGS)) >/dev/null || true
 	@echo "MallWatt: running the tests"
 	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -1,12 +1,17 @@
-"""What every room's tests may use: one PostgreSQL and one Redis a worker, real ones."""
+"""What every room's tests may use: one PostgreSQL for the run, one Redis a worker, real ones."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 
 from server.local.browser import find_browser
 from server.local.postgres import EmbeddedPostgres
@@ -14,33 +19,51 @@ from server.local.redis import EmbeddedRedis
 from server.models.database import close_database, migrate_database, open_database
 from server.services.readings import forget_months
 from server.services.site_rules import forget_site_rules
+from tests.databases import CopySchema, LastingDatabase, database_of, run_sql
 
-# What a test before this one left behind: its connections, its rows, its sequences.
-ALONE = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
-# Triggers and foreign keys would refuse what is only made empty again.
-EMPTIED = """
-DO $$
-DECLARE name text;
-BEGIN
-    SET LOCAL session_replication_role = replica;
-    FOR name IN SELECT oid::regclass FROM pg_class WHERE relnamespace = 'public'::regnamespace
-        AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'tortoise_migrations'
-    LOOP
-        EXECUTE 'DELETE FROM ' || name;
-    END LOOP;
-    FOR name IN SELECT inhrelid::regclass FROM pg_inherits
-        WHERE inhparent IN ('reading'::regclass, 'statement'::regclass,
-                            'fixed_charge_statement'::regclass)
-    LOOP
-        EXECUTE 'DROP TABLE ' || name;
-    END LOOP;
-    PERFORM setval(oid::regclass, 1, false) FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relkind = 'S';
-END $$
-"""
+POSTGRES_URL = pytest.StashKey[str]()
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+# What takes long comes first, so that no worker is left with it when the others have ended.
+LONG_FIRST = ("outside", "pages", "workers", "scenarios", "local", "services", "api")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Start the one PostgreSQL of all workers: each would need seconds to make its own."""
+    runner = asyncio.Runner()
+    folder = tempfile.TemporaryDirectory(prefix="mallwatt-tests-")
+    postgres = EmbeddedPostgres(Path(folder.name))
+    runner.run(postgres.__aenter__())
+    config.stash[POSTGRES_URL] = postgres.url
+    config.add_cleanup(folder.cleanup)
+    config.add_cleanup(runner.close)
+    config.add_cleanup(lambda: runner.run(postgres.__aexit__(None, None, None)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where it is."""
+    node.workerinput["postgres_url"] = node.config.stash[POSTGRES_URL]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long rooms first; within a room as they are."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.parent.name
+        return LONG_FIRST.index(room) if room in LONG_FIRST else len(LONG_FIRST)
+
+    items.sort(key=place)
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Tracebacks with every local take half a second to draw, in which nothing else runs."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +73,12 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres_url(server_folder: Path) -> AsyncIterator[str]:
-    """An empty database on a PostgreSQL that this worker shares with nobody."""
+async def postgres_url(request: pytest.FixtureRequest, server_folder: Path) -> AsyncIterator[str]:
+    """An empty database on the PostgreSQL of the run; make others for yourself."""
+    given = getattr(request.config, "workerinput", None)
+    if given is not None:
+        yield given["postgres_url"]
+        return
     async with EmbeddedPostgres(server_folder) as postgres:
         yield postgres.url
 
@@ -74,25 +101,47 @@ def browser_path() -> Path:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def empty_schema(postgres_url: str) -> str:
-    """The name of a migrated database that others are copied from."""
-    await _run_sql(postgres_url, "CREATE DATABASE mallwatt_schema")
-    await migrate_database(_with_database(postgres_url, "mallwatt_schema"))
-    return "mallwatt_schema"
+    """The name of a migrated database that others are copied from; made by whoever is first."""
+    name = "mallwatt_schema"
+    first = await asyncpg.connect(postgres_url)
+    try:
+        await first.execute("SELECT pg_advisory_lock(1)")
+        if not await first.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await first.execute("CREATE DATABASE migrating")
+            await migrate_database(database_of(postgres_url, "migrating"))
+            await first.execute(f"ALTER DATABASE migrating RENAME TO {name}")
+    finally:
+        await first.close()
+    return name
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def lasting_database_url(postgres_url: str, empty_schema: str) -> str:
+async def copy_schema(postgres_url: str, empty_schema: str) -> CopySchema:
+    """Makes a migrated database of the caller's own; its URL."""
+    numbers = itertools.count(1)
+
+    async def copied(name: str) -> str:
+        own = f"{name}_{WORKER}_{next(numbers)}"
+        await run_sql(postgres_url, f"CREATE DATABASE {own} TEMPLATE {empty_schema}")
+        return database_of(postgres_url, own)
+
+    return copied
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lasting_database(copy_schema: CopySchema) -> AsyncIterator[LastingDatabase]:
     """The database that this worker's tests use one after the other."""
-    await _run_sql(postgres_url, f"CREATE DATABASE test TEMPLATE {empty_schema}")
-    return _with_database(postgres_url, "test")
+    url = await copy_schema("test")
+    connection = await asyncpg.connect(url)
+    yield LastingDatabase(url, connection)
+    await connection.close()
 
 
 @pytest_asyncio.fixture
-async def database_url(lasting_database_url: str) -> str:
+async def database_url(lasting_database: LastingDatabase) -> str:
     """A database at the newest schema, as empty as a new one, in a hundredth of its time."""
-    await _run_sql(lasting_database_url, ALONE)
-    await _run_sql(lasting_database_url, EMPTIED)
-    return lasting_database_url
+    await lasting_database.empty()
+    return lasting_database.url
 
 
 @pytest_asyncio.fixture
@@ -103,15 +152,3 @@ async def database(database_url: str) -> AsyncIterator[None]:
     await open_database(database_url)
     yield
     await close_database()
-
-
-def _with_database(url: str, name: str) -> str:
-    return urlsplit(url)._replace(path=f"/{name}").geturl()
-
-
-async def _run_sql(url: str, sql: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(sql)
-    finally:
-        await connection.close()

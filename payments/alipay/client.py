@@ -25,6 +25,7 @@ from payments.contract import (
     Trade,
     TradeStatus,
 )
+from payments.tls import trusted_roots
 
 ANSWER_BYTES_MAX = 262_144
 ATTEMPTS_MAX = 3
@@ -57,7 +58,10 @@ class AlipayPlatform:
         self._public_key = signing.public_key(merchant.alipay_public_key_pem, PUBLIC_KEY_SETTING)
         # A proxy of the environment is for the real platform, never for this machine.
         self._http = httpx.AsyncClient(
-            timeout=_TIMEOUT, limits=_LIMITS, trust_env=not _is_loopback(gateway_url)
+            verify=trusted_roots(),
+            timeout=_TIMEOUT,
+            limits=_LIMITS,
+            trust_env=not _is_loopback(gateway_url),
         )
         self._sdk: orders.Sdk | None = None
 

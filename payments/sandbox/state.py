@@ -17,6 +17,7 @@ import httpx
 
 from payments.contract import Platform
 from payments.sandbox.keys import SandboxKeys
+from payments.tls import trusted_roots
 
 ORDERS_MAX = 100_000
 DELIVERIES_MAX = 10_000
@@ -163,7 +164,9 @@ class Notifier:
         self._now = now
         self._tasks: dict[tuple[str, ...], asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(DELIVERIES_AT_ONCE_MAX)
-        self._client = httpx.AsyncClient(timeout=NOTICE_TIMEOUT_S, trust_env=False)
+        self._client = httpx.AsyncClient(
+            verify=trusted_roots(), timeout=NOTICE_TIMEOUT_S, trust_env=False
+        )
 
     def send(self, delivery: Delivery) -> None:
         """Start delivering; the same key under way is not started twice."""

@@ -1,8 +1,6 @@
 """`wechatpayv3` with its cures: our base URL, limits, and answers proved by `signing`."""
 
 import copy
-import functools
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Self
@@ -14,6 +12,7 @@ from wechatpayv3.async_ import AsyncWeChatPay, WeChatPayType
 from wechatpayv3.async_.core import AsyncCore
 
 from payments.contract import PlatformUnavailableError
+from payments.tls import trusted_roots
 from payments.wechat.config import WeChatMerchant, private_key, public_key
 from payments.wechat.signing import UnprovedError, prove
 
@@ -93,16 +92,11 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         return True
 
 
-@functools.cache
-def _ssl_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()  # 0.1 s: once a process, not once a merchant
-
-
 def _client(base_url: str) -> httpx.AsyncClient:
     # A proxy of the environment is right for the real platform, and wrong for a sandbox here.
     here = urlsplit(base_url).hostname in _LOOPBACK
     return httpx.AsyncClient(
-        verify=_ssl_context(),
+        verify=trusted_roots(),
         timeout=TIMEOUT,
         trust_env=not here,
         limits=LIMITS,

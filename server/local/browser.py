@@ -8,10 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# the shell is the same engine without a window's machinery, and takes a third less time
+BROWSERS = (
+    "chromium-headless-shell",
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+)
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts")
 CHINESE_FONTS = ("*CJK*", "*wqy*", "*Hei*", "*SourceHan*")
-PACKAGES = {"browser": "chromium", "fonts": "fonts-noto-cjk"}
+PACKAGES = {"browser": "chromium-headless-shell", "fonts": "fonts-noto-cjk"}
 NAMES = {"browser": "Chromium", "fonts": "Chinese fonts (Noto CJK)"}
 APT_OPTIONS = ("-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0")
 CHECK_S = 30

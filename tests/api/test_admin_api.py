@@ -13,25 +13,26 @@ from server.models import database
 from server.services import admin_views, managers, tenancies
 from server.services.manager_acts import Role
 from server.services.managers import GUESSES_PER_NAME, SESSION_LIFE
+from tests.http import http_client
 from tests.pages.mall import (
     PASSWORD,
     SHOPS,
     Mall,
     import_mall,
+    lasting_mall,
     mall,
-    mall_database,
     mall_port,
     staged,
 )
 
-__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
+__all__ = ["lasting_mall", "mall", "mall_port", "staged"]  # fixtures
 API = "/api/admin/v1"
 
 
 @pytest_asyncio.fixture
 async def client(mall: Mall) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a session."""
-    async with httpx.AsyncClient(base_url=f"{mall.url}{API}") as opened:
+    async with http_client(base_url=f"{mall.url}{API}") as opened:
         yield opened
 
 

@@ -3,14 +3,14 @@
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
 from server.http.bodies import client_address, limited_address
 from server.services import managers
-from tests.pages.mall import Mall, mall, mall_database, mall_port, serve_mall, staged
+from tests.http import http_client
+from tests.pages.mall import Mall, lasting_mall, mall, mall_port, serve_mall, staged
 
-__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
+__all__ = ["lasting_mall", "mall", "mall_port", "staged"]  # fixtures
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ async def test_a_client_cannot_choose_what_it_is_counted_by(
     answers = set()
     async with (
         serve_mall(tmp_path, MALLWATT_PROXIES_COUNT=proxies) as behind,
-        httpx.AsyncClient(base_url=behind.url) as client,
+        http_client(base_url=behind.url) as client,
     ):
         for n in range(1, managers.GUESSES_PER_ADDRESS + 2):
             headers = {"X-Forwarded-For": forwarded.format(n=n)}

@@ -12,9 +12,10 @@ from miniprogram_api.openapi import describe
 from server.app import create_web_app
 from server.services import health
 from tests.fakes.town import AgreesWithDocument
-from tests.pages.mall import Mall, mall, mall_database, mall_port, staged
+from tests.http import http_client
+from tests.pages.mall import Mall, lasting_mall, mall, mall_port, staged
 
-__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures
+__all__ = ["lasting_mall", "mall", "mall_port", "staged"]  # fixtures
 API = "/api/admin/v1"
 
 
@@ -31,7 +32,7 @@ async def client(mall: Mall, app: Sanic[Any, Any]) -> AsyncIterator[httpx.AsyncC
     """The owner, whose every answer is held against the document."""
     check: Callable[..., Any] = AgreesWithDocument(describe(app, "test"))
     bearer = {"Authorization": f"Bearer {await mall.session_of('owner')}"}
-    async with httpx.AsyncClient(
+    async with http_client(
         base_url=mall.url, headers=bearer, event_hooks={"response": [check]}
     ) as opened:
         yield opened

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from server.services.manager_acts import Role
+from tests.http import http_client
 from tests.pages.mall import Mall, mall_port, staged
 from tests.pages.mall import lasting_mall as mall
 
@@ -58,7 +59,7 @@ async def visitor(mall: Mall) -> AsyncIterator[Visitor]:
     token = await mall.session_of("owner")
     cookies = {"mw_manager": token, "mw_kiosk": await mall.kiosk_of("owner")}
     bearer = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=mall.url, headers=bearer, cookies=cookies) as client:
+    async with http_client(base_url=mall.url, headers=bearer, cookies=cookies) as client:
         yield Visitor(mall, client, await mall.token_of("A101"))
 
 
@@ -110,7 +111,7 @@ async def test_no_part_of_a_path_breaks_a_route(visitor: Visitor, part: str) -> 
 async def test_no_header_breaks_a_door(
     mall: Mall, method: str, path: str, name: str, value: bytes
 ) -> None:
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         where = path.format(token=await mall.token_of("A101"))
         answer = await client.request(method, where, headers=[(name.encode(), value)])
     assert answer.status_code < 500, answer.text[:300]
@@ -199,7 +200,7 @@ async def test_another_malls_shop_is_exactly_like_one_that_is_not_there(
     await mall.bind_manager(role.value, to=f"elsewhere-{role.value}")
     bearer = {"Authorization": f"Bearer {await mall.session_of(role.value)}"}
     cookies = {"mw_manager": await mall.session_of(role.value)}
-    async with httpx.AsyncClient(base_url=mall.url, headers=bearer, cookies=cookies) as client:
+    async with http_client(base_url=mall.url, headers=bearer, cookies=cookies) as client:
         for path in ("/api/admin/v1/shops/{}", "/admin/shops/{}", "/admin/shops/{}/live"):
             for site in ("", "?site=demo"):
                 theirs = await client.get(path.format("A101") + site)
@@ -212,14 +213,14 @@ async def test_another_malls_shop_is_exactly_like_one_that_is_not_there(
 
 async def test_a_role_is_refused_before_its_body_is_read(mall: Mall) -> None:
     bearer = {"Authorization": f"Bearer {await mall.session_of('read_only')}"}
-    async with httpx.AsyncClient(base_url=mall.url, headers=bearer) as client:
+    async with http_client(base_url=mall.url, headers=bearer) as client:
         answer = await client.post("/api/admin/v1/shops/A101/supply", content=b"no JSON")
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
 async def test_a_form_without_its_cookie_is_refused_whatever_it_shows(mall: Mall) -> None:
     """A form sent by another site comes without the cookie: its token must not be guessable."""
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         shown = re.search(r'name="csrf" value="(\w+)"', (await client.get("/admin/login")).text)
         assert shown is not None
         client.cookies.clear()
@@ -233,7 +234,7 @@ async def test_a_callback_for_no_site_is_like_one_for_a_site_without_a_merchant(
     mall: Mall,
 ) -> None:
     del mall.platforms.platforms[next(iter(mall.platforms.platforms))]
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         without = await client.post("/payments/wechat/demo/notify", content=b"{}")
         nowhere = await client.post("/payments/wechat/nowhere/notify", content=b"{}")
     assert (without.status_code, nowhere.status_code) == (404, 404)

@@ -10,6 +10,7 @@ from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, servi
 from payments.sandbox.state import Sandbox
 from server.channels.weixin.client import WeixinClient, build
 from server.channels.weixin.tokens import MemoryTokenStore, TokenStore
+from tests.http import http_client
 
 SECRET = "sandbox-secret"
 
@@ -28,7 +29,7 @@ async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[San
 @pytest_asyncio.fixture
 async def control(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
     """A script that talks to the sandbox."""
-    async with httpx.AsyncClient(base_url=sandbox.public_url, trust_env=False) as client:
+    async with http_client(base_url=sandbox.public_url) as client:
         yield client
 
 

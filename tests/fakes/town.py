@@ -27,6 +27,7 @@ from server.services.wakeups import Wakeups
 from server.settings import load_settings
 from tests.fakes.login import FakeLogin
 from tests.fakes.payment_platform import FakeDirectory
+from tests.http import http_client
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)  # Wednesday, 10:00 in Shanghai
 CODE = "482913"
@@ -219,14 +220,14 @@ async def served_town(folder: Path, *, login: FakeLogin | None) -> AsyncIterator
     settings = load_settings(
         {"MALLWATT_DATA_DIR": str(folder), "MALLWATT_PUBLIC_URL": "https://mall.example"}
     )
-    town = Town(httpx.AsyncClient(), site_id, login or FakeLogin(), directory)
+    town = Town(http_client(), site_id, login or FakeLogin(), directory)
     context = WebContext(settings, lambda: town.now, directory, login, Wakeups(None))
     app.blueprint(routes.blueprint(context))
     async with serving(app) as url:
         checks: dict[str, list[Callable[..., Any]]] = {
             "response": [AgreesWithDocument(describe(app, "test"))]
         }
-        async with httpx.AsyncClient(base_url=url, event_hooks=checks) as client:
+        async with http_client(base_url=url, event_hooks=checks) as client:
             await town.client.aclose()
             town.client = client
             yield town

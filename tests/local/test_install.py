@@ -250,7 +250,11 @@ class TestBrowser:
     @pytest.mark.parametrize(
         ("system", "names", "last_words"),
         [
-            ("debian", ["browser", "fonts"], [["update"], ["chromium", "fonts-noto-cjk"]]),
+            (
+                "debian",
+                ["browser", "fonts"],
+                [["update"], ["chromium-headless-shell", "fonts-noto-cjk"]],
+            ),
             ("debian", ["fonts"], [["update"], ["fonts-noto-cjk"]]),
             ("ubuntu", ["fonts"], [["update"], ["fonts-noto-cjk"]]),
             ("ubuntu", ["browser"], [["chromium"]]),

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from sanic import Sanic
 
@@ -22,6 +21,7 @@ from server.merchants import Merchants
 from server.models.database import pool, rows, to_json
 from server.services.wakeups import Wakeups
 from server.settings import Settings, load_settings
+from tests.http import http_client
 
 NEW_SITE = """
 INSERT INTO site
@@ -155,7 +155,7 @@ async def serving(database_url: str, folder: Path) -> AsyncIterator[tuple[str, a
     )
     role = asyncio.create_task(serve_web(settings, place))
     url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient() as client, asyncio.timeout(10):
+    async with http_client() as client, asyncio.timeout(10):
         await client.get(f"{url}/health/live")  # the place is bound: whoever comes early waits
     try:
         yield url, role
@@ -175,9 +175,9 @@ async def test_stopping_lets_an_answer_be_given_and_hangs_up_the_idle(
         await asyncio.sleep(0.7)
 
     monkeypatch.setattr("server.services.health.database_problem", slow_problem)
-    async with serving(database_url, tmp_path) as (url, role), httpx.AsyncClient() as idle:
+    async with serving(database_url, tmp_path) as (url, role), http_client() as idle:
         assert (await idle.get(f"{url}/health/live")).status_code == 200
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             asked = asyncio.create_task(client.get(f"{url}/health/ready"))
             await under_way.wait()
             began = time.monotonic()

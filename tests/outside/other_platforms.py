@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from tests.http import http_client
+
 MCHID, APPID = "1900000109", "wx0000000000000001"
 CERT_SERIAL = "33DDFEC51BF5412F663B9B56510FD567B625FC68"
 PLATFORM_KEY_ID = "PUB_KEY_ID_0119000001092026"
@@ -121,7 +123,7 @@ class OtherPlatforms:
         self.url = ""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self._http = httpx.AsyncClient(trust_env=False, timeout=10)
+        self._http = http_client(timeout=10)
 
     def write_keys(self, folder: Path) -> None:
         """The merchant's files, as its two platforms gave them."""

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from server.local.ports import free_port
+from tests.http import http_client
 
 API = "/api/miniprogram/v1"
 
@@ -53,7 +54,7 @@ async def until(what: Callable[[], Any], within_s: float, why: str) -> float:
 
 
 async def answers(url: str) -> bool:
-    async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
+    async with http_client(timeout=2) as client:
         try:
             return (await client.get(url)).status_code in (200, 204)
         except httpx.HTTPError:

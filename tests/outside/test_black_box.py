@@ -13,6 +13,7 @@ import msgspec
 import pytest_asyncio
 
 from server.local.ports import free_port
+from tests.http import http_client
 from tests.outside.other_meters import OtherMeter, OtherMeterBank
 from tests.outside.product import API, Product, answers, bind, log_in, running, stop, until
 
@@ -100,7 +101,7 @@ async def test_import_bind_run_empty_pay_and_have_power_again(
     assert code == 0, err
     assert out.startswith("created ")
     meter = meters.units[1]
-    async with httpx.AsyncClient(base_url=product.url, trust_env=False, timeout=10) as http:
+    async with http_client(base_url=product.url, timeout=10) as http:
         tenant = await bind(http, await log_in(http, product), "A1", "demo-alice")
         await until(lambda: _has_reading(http, tenant), 10, "a first reading")
 
@@ -140,7 +141,7 @@ async def _pay_and_wait(
     assert ordered.status_code == 201, ordered.text
     payment = ordered.json()["payment"]
     sandbox = payment["code_url"].split("/pay/")[0]
-    async with httpx.AsyncClient(trust_env=False) as payer:
+    async with http_client() as payer:
         paid = await payer.post(
             f"{sandbox}/control/{platform}/pay", json={"out_trade_no": payment["out_trade_no"]}
         )

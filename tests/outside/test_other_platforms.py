@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.http import http_client
 from tests.outside.other_meters import OtherMeter, OtherMeterBank
 from tests.outside.other_platforms import APPID, Key, OtherPlatforms, Trade
 from tests.outside.product import API, Product, bind, log_in, running, until
@@ -153,7 +154,7 @@ async def mall(
         (folder / "site.toml").write_text(site, encoding="utf-8")
         async with (
             running(database_url, redis_url, folder, platforms.url) as product,
-            httpx.AsyncClient(base_url=product.url, trust_env=False, timeout=15) as http,
+            http_client(base_url=product.url, timeout=15) as http,
         ):
             code, _, err = await product.command("import", str(folder / "site.toml"))
             assert code == 0, err

@@ -8,11 +8,14 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from tests.pages.mall import Mall, mall, mall_database, mall_port, staged
+from tests.pages.mall import Mall, lasting_mall, mall, mall_port, staged
 
-__all__ = ["mall", "mall_database", "mall_port", "staged"]  # fixtures of this folder
+__all__ = ["lasting_mall", "mall", "mall_port", "staged"]  # fixtures of this folder
 
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ARGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    "--renderer-process-limit=1",  # a process a page takes longer to start than the page
+]
 PHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15"
     " (KHTML, like Gecko) Mobile/15E148"

@@ -1,7 +1,8 @@
 """A small mall behind the whole web role: a site file, really imported, states set by hand.
 
-A database of its own takes longer than most tests here: there is one a worker, in which every row
-is put back before each test. A module or folder has the mall by importing the `FIXTURES`.
+A database and a server take longer than most tests here: there is one database a worker, one server
+a file, and every row is put back before each test. A module or folder has the mall by importing
+`lasting_mall`, `mall`, `mall_port` and `staged`.
 """
 
 import itertools
@@ -14,9 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from argon2 import PasswordHasher
@@ -32,6 +31,7 @@ from server.services.site_file import ProfileFacts
 from server.services.site_rules import forget_site_rules
 from server.services.wakeups import Wakeups
 from server.settings import load_settings
+from tests.databases import CopySchema, run_sql
 from tests.fakes.login import FakeLogin
 from tests.fakes.payment_platform import FakeDirectory
 
@@ -87,7 +87,6 @@ TABLES = """
 SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace
 AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY relname
 """
-FIXTURES = ("mall", "mall_database", "mall_port", "staged")
 _names = itertools.count(1)
 
 
@@ -288,46 +287,24 @@ class Staged:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def staged(
-    postgres_url: str, empty_schema: str, tmp_path_factory: pytest.TempPathFactory
-) -> Staged:
+async def staged(copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory) -> Staged:
     """Imports the mall once, and keeps a copy of every row in a schema beside it."""
-    name = f"mall_{next(_names)}"
-    url = urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
-    await _run(postgres_url, f"CREATE DATABASE {name} TEMPLATE {empty_schema}")
+    url = await copy_schema("mall")
     await db.open_database(url)
     now = datetime.now(UTC)
-    site_id = await import_mall(tmp_path_factory.mktemp(name), "demo", "示范商场", now)
+    site_id = await import_mall(tmp_path_factory.mktemp("mall"), "demo", "示范商场", now)
     await set_the_stage(site_id, now)
     found = await db.rows(db.pool(), TABLES)
     await db.close_database()
     tables = [line["name"] for line in found]
-    await _run(url, "CREATE SCHEMA kept", *(f"CREATE TABLE kept.{t} AS TABLE {t}" for t in tables))
+    await run_sql(
+        url, "CREATE SCHEMA kept", *(f"CREATE TABLE kept.{t} AS TABLE {t}" for t in tables)
+    )
     back = (f"DELETE FROM {t}; INSERT INTO {t} TABLE kept.{t};" for t in tables)  # noqa: S608 - ours
     # triggers and foreign keys would refuse what is only put back
     return Staged(
         url, f"BEGIN; SET LOCAL session_replication_role = replica; {''.join(back)} COMMIT"
     )
-
-
-@pytest_asyncio.fixture
-async def mall_database(staged: Staged) -> AsyncIterator[None]:
-    """The product's pool on the staged database, as it was before the first test."""
-    await _run(staged.url, staged.put_back)
-    forget_site_rules()
-    forget_months()
-    await db.open_database(staged.url)
-    yield
-    await db.close_database()
-
-
-async def _run(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -337,27 +314,28 @@ def mall_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest_asyncio.fixture
-async def mall(
-    mall_database: None, tmp_path: Path, mall_port: int, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Mall]:
-    """A mall of the test's own."""
-    assert mall_database is None
-    monkeypatch.setattr(live, "LOOK_S", 0.3)  # without Redis the page looks at this pace
-    monkeypatch.setattr(live, "PACE_S", 0.1)
-    async with serve_mall(tmp_path, mall_port) as served:
-        yield served
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def lasting_mall(
     staged: Staged, tmp_path_factory: pytest.TempPathFactory, mall_port: int
 ) -> AsyncIterator[Mall]:
-    """One mall for all tests of a file that change nothing which the others look at."""
-    await _run(staged.url, staged.put_back)
+    """One served mall for all tests of a file; as it is for those that change nothing."""
+    await run_sql(staged.url, staged.put_back)
     forget_site_rules()
     forget_months()
     await db.open_database(staged.url)
     async with serve_mall(tmp_path_factory.mktemp("mall"), mall_port) as served:
         yield served
     await db.close_database()
+
+
+@pytest_asyncio.fixture
+async def mall(lasting_mall: Mall, staged: Staged, monkeypatch: pytest.MonkeyPatch) -> Mall:
+    """The file's mall as it was before the first test: rows, clock, platforms."""
+    monkeypatch.setattr(live, "LOOK_S", 0.3)  # without Redis the page looks at this pace
+    monkeypatch.setattr(live, "PACE_S", 0.1)
+    await run_sql(staged.url, staged.put_back)
+    forget_site_rules()
+    forget_months()
+    lasting_mall.clock.at = None
+    lasting_mall.platforms.platforms = FakeDirectory().platforms
+    return lasting_mall

@@ -10,6 +10,7 @@ import pytest
 
 from server.models import database
 from server.services import manager_acts
+from tests.http import http_client
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import PASSWORD, Mall
 
@@ -37,7 +38,7 @@ async def test_the_right_password_opens_the_overview(open_page: OpenPage) -> Non
 
 
 async def test_without_a_session_every_page_leads_to_the_login(mall: Mall) -> None:
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         for path in ("/admin", "/admin/shops/A101", "/admin/shops/A101/supply?state=connected"):
             answer = await client.get(path)
             assert (answer.status_code, answer.headers["location"]) == (303, "/admin/login")
@@ -138,7 +139,7 @@ async def _form(client: httpx.AsyncClient, path: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def _client(mall: Mall, name: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         form = {**await _form(client, "/admin/login"), "name": name, "password": PASSWORD}
         assert (await client.post("/admin/login", data=form)).status_code == 303
         yield client
@@ -216,7 +217,7 @@ async def test_a_form_of_another_session_is_refused(mall: Mall) -> None:
 
 
 async def test_the_session_cookie_is_out_of_reach(mall: Mall) -> None:
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         form = {**await _form(client, "/admin/login"), "name": "owner", "password": PASSWORD}
         answer = await client.post("/admin/login", data=form)
     [cookie] = [

@@ -6,11 +6,12 @@ from sanic import Sanic
 
 from server.handlers import health
 from server.models import database
+from tests.http import http_client
 from tests.pages.mall import Mall
 
 
 async def test_alive_and_ready(mall: Mall) -> None:
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         assert (await client.get("/health/live")).text == "ok\n"
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()) == (200, {"database": "ok"})
@@ -19,7 +20,7 @@ async def test_alive_and_ready(mall: Mall) -> None:
 async def test_not_ready_without_its_tables(mall: Mall) -> None:
     await database.rows(database.pool(), "ALTER TABLE site RENAME TO elsewhere")
     try:
-        async with httpx.AsyncClient(base_url=mall.url) as client:
+        async with http_client(base_url=mall.url) as client:
             ready = await client.get("/health/ready")
             assert ready.status_code == 503
             assert "elsewhere" not in ready.text
@@ -29,7 +30,7 @@ async def test_not_ready_without_its_tables(mall: Mall) -> None:
 
 
 async def test_metrics_tell_the_malls_state(mall: Mall) -> None:
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         text = (await client.get("/metrics")).text
     assert "mallwatt_meters 6.0" in text
     assert "mallwatt_relays_disconnected 2.0" in text

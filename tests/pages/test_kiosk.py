@@ -2,10 +2,10 @@
 
 import re
 
-import httpx
 from playwright.async_api import Page
 
 from server.models import database
+from tests.http import http_client
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import PASSWORD, Mall
 
@@ -22,7 +22,7 @@ async def _enrolled(open_page: OpenPage) -> Page:
 
 
 async def test_a_strange_screen_shows_nothing_but_the_way_to_enrol(mall: Mall) -> None:
-    async with httpx.AsyncClient(base_url=mall.url, follow_redirects=True) as client:
+    async with http_client(base_url=mall.url, follow_redirects=True) as client:
         answer = await client.get("/kiosk?q=A1")
         assert answer.status_code == 401
         assert "A101" not in answer.text
@@ -44,7 +44,7 @@ async def test_enrolling_leaves_a_row_in_the_log_and_no_session(open_page: OpenP
 
 async def test_who_may_not_enrol_is_told_so(mall: Mall) -> None:
     words = {"finance": 403, "service": 403, "read_only": 403, "nobody": 401}
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         csrf = re.search(r'name="csrf" value="(\w+)"', (await client.get("/kiosk/enrol")).text)
         assert csrf is not None
         for name, status in words.items():

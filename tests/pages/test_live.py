@@ -1,6 +1,7 @@
 """Live pages: a bounded number, a bounded pace, every region on each connect."""
 
 import asyncio
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +12,8 @@ from server.handlers.live import event
 from server.services import live, managers
 from server.services.live import StreamSlots, looks
 from server.services.wakeups import Wakeups
-from tests.pages.mall import Mall
+from tests.http import http_client
+from tests.pages.mall import Mall, serve_mall
 
 
 def test_an_event_carries_every_line_of_its_region() -> None:
@@ -46,14 +48,15 @@ def test_nobody_comes_in_once_it_is_closed() -> None:
         pass
 
 
-async def test_a_stream_ends_when_the_process_stops(mall: Mall) -> None:
+async def test_a_stream_ends_when_the_process_stops(mall: Mall, tmp_path: Path) -> None:
     token = await mall.session_of("owner")
     async with (
-        httpx.AsyncClient(base_url=mall.url, cookies={"mw_manager": token}) as client,
+        serve_mall(tmp_path) as stopped,
+        http_client(base_url=stopped.url, cookies={"mw_manager": token}) as client,
         asyncio.timeout(10),
         client.stream("GET", "/admin/live") as stream,
     ):
-        await mall.server.before_stop()
+        await stopped.server.before_stop()
         assert await _first_events(stream, 99) == ["region", "region"]
 
 
@@ -92,7 +95,7 @@ async def _tell_until_cancelled(wakeups: Wakeups) -> None:
 
 async def test_a_stream_begins_with_all_regions(mall: Mall) -> None:
     token = await mall.session_of("owner")
-    async with httpx.AsyncClient(base_url=mall.url, cookies={"mw_manager": token}) as client:
+    async with http_client(base_url=mall.url, cookies={"mw_manager": token}) as client:
         expected = {"/admin/live": 2, "/admin/shops/A101/live": 4}
         for path, regions in expected.items():
             async with asyncio.timeout(10), client.stream("GET", path) as stream:
@@ -112,7 +115,7 @@ async def _first_events(stream: httpx.Response, count: int) -> list[str]:
 
 async def test_a_stream_ends_with_the_session(mall: Mall) -> None:
     token = await mall.session_of("owner")
-    async with httpx.AsyncClient(base_url=mall.url, cookies={"mw_manager": token}) as client:
+    async with http_client(base_url=mall.url, cookies={"mw_manager": token}) as client:
         async with asyncio.timeout(10), client.stream("GET", "/admin/live") as stream:
             await managers.log_out(token)
             assert "region" in await _first_events(stream, 99)

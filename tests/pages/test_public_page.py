@@ -4,11 +4,11 @@ import os
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 from server.models import database
 from server.services import public_page
+from tests.http import http_client
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import Mall
 
@@ -95,7 +95,7 @@ async def test_inside_wechat_the_page_shows_the_way_to_the_mini_program(
 
 
 async def test_it_never_shows_a_balance_or_a_name(mall: Mall) -> None:
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         shown = (await client.get(f"/s/{await mall.token_of('A102')}")).text
     assert "春风书店" not in shown
     assert "12.50" not in shown
@@ -111,7 +111,7 @@ async def test_a_page_stays_within_50_kb_and_asks_nobody_else(
     await page.goto(f"/s/{await mall.token_of('A101')}", wait_until="networkidle")
     assert len(asked) >= 2
     assert all(url.startswith(mall.url) for url in asked)
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         sizes = [len((await client.get(url)).content) for url in asked]
     assert sum(sizes) <= 50_000
 
@@ -132,7 +132,7 @@ BAD_FORMS: tuple[dict[str, str], ...] = (
 
 async def test_a_bad_form_orders_nothing(mall: Mall) -> None:
     path = f"/s/{await mall.token_of('A101')}/top-ups"
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         for form in BAD_FORMS:
             answer = await client.post(path, data={"nonce": "a" * 32, **form})
             assert answer.status_code == 422, form
@@ -142,7 +142,7 @@ async def test_a_bad_form_orders_nothing(mall: Mall) -> None:
 async def test_the_same_form_twice_is_one_order(mall: Mall) -> None:
     form = {"nonce": "b" * 32, "amount_fen": "5000", "method": "wechat_h5"}
     path = f"/s/{await mall.token_of('A101')}/top-ups"
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         places = {(await client.post(path, data=form)).headers["location"] for _ in range(2)}
     assert len(places) == 1
     assert len(mall.platforms.wechat.requests) == 1
@@ -151,7 +151,7 @@ async def test_the_same_form_twice_is_one_order(mall: Mall) -> None:
 async def test_another_site_cannot_make_a_visitor_order(mall: Mall) -> None:
     form = {"nonce": "c" * 32, "amount_fen": "5000", "method": "wechat_h5"}
     path = f"/s/{await mall.token_of('A101')}/top-ups"
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
             assert (await client.post(path, data=form, headers=headers)).status_code == 403
 
@@ -159,7 +159,7 @@ async def test_another_site_cannot_make_a_visitor_order(mall: Mall) -> None:
 async def test_anonymous_orders_are_limited(mall: Mall, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public_page, "ORDERS_PER_ADDRESS", 3)
     path = f"/s/{await mall.token_of('A101')}/top-ups"
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         answers = [
             await client.post(
                 path, data={"nonce": f"{n}" * 32, "amount_fen": "100", "method": "wechat_h5"}
@@ -173,7 +173,7 @@ async def test_anonymous_orders_are_limited(mall: Mall, monkeypatch: pytest.Monk
 async def test_a_persons_top_up_is_not_shown_here(mall: Mall) -> None:
     form = {"nonce": "d" * 32, "amount_fen": "5000", "method": "wechat_h5"}
     token = await mall.token_of("A101")
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         answer = await client.post(f"/s/{token}/top-ups", data=form)
         place = answer.headers["location"]
         elsewhere = place.replace(token, await mall.token_of("A102"))
@@ -194,7 +194,7 @@ async def test_a_shop_where_nobody_lives_takes_no_money(mall: Mall) -> None:
     await database.rows(database.pool(), "UPDATE tenancy SET closed_at = now()")
     form = {"nonce": "e" * 32, "amount_fen": "5000", "method": "wechat_h5"}
     token = await mall.token_of("A101")
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         assert "没有租户" in (await client.get(f"/s/{token}")).text
         assert (await client.post(f"/s/{token}/top-ups", data=form)).status_code == 409
 
@@ -206,7 +206,7 @@ NO_CHECKS = (
 
 
 async def test_domain_checks_are_small_files_of_one_folder(mall: Mall, tmp_path: Path) -> None:
-    folder = tmp_path / "domain-checks"
+    folder = mall.context.settings.data_dir / "domain-checks"
     folder.mkdir()
     (tmp_path / "outside.txt").write_text("abc123")
     (folder / ".hidden.txt").write_text("abc123")
@@ -215,7 +215,7 @@ async def test_domain_checks_are_small_files_of_one_folder(mall: Mall, tmp_path:
     (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
     (folder / "folder.txt").mkdir()
     os.mkfifo(folder / "pipe.txt")
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         served = await client.get("/s/WW_verify_abc123.txt")
         assert (served.status_code, served.text) == (200, "abc123")
         for name in NO_CHECKS:
@@ -224,7 +224,7 @@ async def test_domain_checks_are_small_files_of_one_folder(mall: Mall, tmp_path:
 
 async def test_every_page_has_a_strict_policy_and_is_kept_nowhere(mall: Mall) -> None:
     paths = [f"/s/{await mall.token_of('A101')}", "/s/unknown", "/admin/login", "/kiosk"]
-    async with httpx.AsyncClient(base_url=mall.url) as client:
+    async with http_client(base_url=mall.url) as client:
         for path in paths:
             answer = await client.get(path, follow_redirects=True)
             policy = answer.headers["content-security-policy"]

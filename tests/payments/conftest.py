@@ -16,6 +16,7 @@ from payments.sandbox.keys import SandboxKeys, ensure_keys
 from payments.sandbox.state import Sandbox
 from payments.wechat.client import WeChatPlatform, build
 from payments.wechat.config import WeChatMerchant, load
+from tests.http import http_client
 from tests.payments.peer import Peer, http_answer
 
 
@@ -50,9 +51,7 @@ async def sandbox(
 @pytest_asyncio.fixture(scope="session")
 async def payer(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
     """A person or script that opens the sandbox's pages."""
-    async with httpx.AsyncClient(
-        base_url=sandbox.public_url, follow_redirects=True, trust_env=False
-    ) as client:
+    async with http_client(base_url=sandbox.public_url, follow_redirects=True) as client:
         yield client
 
 

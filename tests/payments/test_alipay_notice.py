@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import MD5, SHA1, SHA256, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -21,11 +21,12 @@ from payments.alipay.client import AlipayPlatform, build
 from payments.alipay.config import AlipayMerchant
 from payments.alipay.notice import BODY_BYTES_MAX, FIELDS_MAX
 from payments.contract import NoticeAnswer, NoticeRejectedError, Platform, TradeStatus
+from tests.fakes.keys import rsa_key
 
 NOW = datetime(2026, 5, 24, 2, 0, tzinfo=UTC)
-APP = generate_private_key(65537, 2048)
-ALIPAY = generate_private_key(65537, 2048)
-STRANGER = generate_private_key(65537, 2048)
+APP = rsa_key("app")
+ALIPAY = rsa_key("platform")
+STRANGER = rsa_key("stranger")
 
 PAID = {
     "app_id": "2021000000000001",

@@ -29,6 +29,7 @@ from payments.contract import (
 from payments.sandbox import alipay as sandbox_alipay
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
 from payments.sandbox.state import Sandbox
+from tests.http import http_client
 
 NOW = datetime(2026, 5, 24, 2, 0, tzinfo=UTC)
 
@@ -119,7 +120,7 @@ async def merchant() -> AsyncIterator[Merchant]:
 
 @pytest.fixture
 async def web(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=sandbox.public_url, trust_env=False) as browser:
+    async with http_client(base_url=sandbox.public_url) as browser:
         yield browser
 
 
@@ -246,7 +247,7 @@ async def test_a_restarted_sandbox_still_owes_its_notice(
 
 async def pay(sandbox: Sandbox, out_trade_no: str) -> None:
     """What a script does."""
-    async with httpx.AsyncClient(base_url=sandbox.public_url, trust_env=False) as script:
+    async with http_client(base_url=sandbox.public_url) as script:
         await script.post("/control/alipay/pay", json={"out_trade_no": out_trade_no})
 
 

@@ -23,9 +23,10 @@ from payments.alipay import config, formats, signing
 from payments.alipay.answers import read_answer
 from payments.alipay.client import build
 from payments.contract import MerchantConfigError, PlatformUnavailableError
+from tests.fakes.keys import rsa_key
 
-KEY = generate_private_key(65537, 2048)
-OTHER = generate_private_key(65537, 2048)
+KEY = rsa_key("app")
+OTHER = rsa_key("stranger")
 WEAK = generate_private_key(65537, 1024)  # noqa: S505 - proves that it is refused
 CURVE = ec.generate_private_key(ec.SECP256R1())
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -26,6 +26,8 @@ from payments.contract import Platform
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
 from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.state import Sandbox
+from tests.fakes.keys import rsa_key
+from tests.http import http_client
 from tests.payments.peer import Peer, Received, http_answer
 
 NATIVE = "/v3/pay/transactions/native"
@@ -93,7 +95,7 @@ class Merchant:
 @pytest_asyncio.fixture(scope="module")
 async def shop(sandbox: Sandbox) -> AsyncIterator[Merchant]:
     """A merchant at the shared sandbox."""
-    async with httpx.AsyncClient(base_url=sandbox.public_url, trust_env=False) as http:
+    async with http_client(base_url=sandbox.public_url) as http:
         yield Merchant(sandbox.keys, http)
 
 
@@ -181,7 +183,7 @@ async def test_a_callback_looks_as_documented(shop: Merchant, peer: Peer, number
     assert (await shop.send("GET", query(number))).json()["transaction_id"] == transaction_id
 
 
-STRANGER = generate_private_key(65537, 2048)
+STRANGER = rsa_key("stranger")
 
 
 @pytest.mark.parametrize(
@@ -417,7 +419,7 @@ async def test_an_order_expires(tmp_path: Path, keys: SandboxKeys, number: str) 
     expire = (clock.at + timedelta(minutes=5)).isoformat(timespec="seconds")
     async with (
         serving(config, place) as running,
-        httpx.AsyncClient(base_url=running.public_url, trust_env=False) as http,
+        http_client(base_url=running.public_url) as http,
     ):
         shop = Merchant(keys, http)
         assert (await shop.send("POST", NATIVE, order(number, time_expire=expire))).is_success
@@ -440,7 +442,7 @@ async def test_a_restart_keeps_orders_and_resumes_their_notices(
         config = SandboxConfig(public_url(place), tmp_path, keys.folder)
         async with (
             serving(config, place) as running,
-            httpx.AsyncClient(base_url=running.public_url, trust_env=False) as http,
+            http_client(base_url=running.public_url) as http,
         ):
             shop = Merchant(keys, http)
             if round_.startswith("pays"):

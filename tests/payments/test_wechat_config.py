@@ -21,8 +21,9 @@ from payments.contract import MerchantConfigError
 from payments.sandbox.keys import SandboxKeys
 from payments.wechat.client import build
 from payments.wechat.config import WeChatMerchant, load
+from tests.fakes.keys import rsa_key
 
-OURS = generate_private_key(65537, 2048)
+OURS = rsa_key("app")
 WEAK = generate_private_key(65537, 1024)  # noqa: S505 - proves that it is refused
 CURVE = ec.generate_private_key(ec.SECP256R1())
 PKCS8 = OURS.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -30,13 +30,14 @@ from payments.contract import (
 from payments.wechat.client import build
 from payments.wechat.config import WeChatMerchant
 from payments.wechat.notice import BODY_BYTES_MAX
+from tests.fakes.keys import rsa_key
 
 SIGNED_AT = datetime(2019, 4, 2, 12, 59, 40, tzinfo=UTC)  # long ago: only `now` makes it fresh
 APIV3_KEY = "0123456789abcdefABCDEF0123456789"
 SERIAL = "PUB_KEY_ID_0119000001092026"
-MERCHANT_KEY = generate_private_key(65537, 2048)
-PLATFORM_KEY = generate_private_key(65537, 2048)
-STRANGERS_KEY = generate_private_key(65537, 2048)
+MERCHANT_KEY = rsa_key("app")
+PLATFORM_KEY = rsa_key("platform")
+STRANGERS_KEY = rsa_key("stranger")
 
 PAID: dict[str, Any] = {
     "mchid": "1900000109",

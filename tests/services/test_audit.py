@@ -1,12 +1,10 @@
 """The audit: quiet about good books, and by name about each way of forging them."""
 
-import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from string import Template
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -23,6 +21,7 @@ from server.services.desk import take_desk_payment
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import settle_due
 from server.services.site_rules import forget_site_rules
+from tests.databases import CopySchema
 from tests.scenarios.world import World, local
 
 BLOCKS = """kind = "block"
@@ -35,7 +34,6 @@ FORGED = (
 KEEP = "CREATE TABLE kept.{0} AS SELECT * FROM {0};"
 RESTORE = "DELETE FROM {0}; INSERT INTO {0} SELECT * FROM kept.{0};"
 REPLICA = "SET session_replication_role = replica;"
-_numbers = itertools.count(1)
 
 
 async def execute(url: str, *sql: str) -> None:
@@ -84,20 +82,17 @@ async def fill(folder: Path) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def books(
-    postgres_url: str, empty_schema: str, tmp_path_factory: pytest.TempPathFactory
+    copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
     """The URL of a database with good books, and a copy of them in it; the pool is open on it."""
-    name = f"books_{next(_numbers)}"
-    url = urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
-    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {empty_schema}")
+    url = await copy_schema("books")
     forget_site_rules()
     forget_months()
     await open_database(url)
-    await fill(tmp_path_factory.mktemp(name))
+    await fill(tmp_path_factory.mktemp("books"))
     await execute(url, "CREATE SCHEMA kept;", *(KEEP.format(table) for table in FORGED))
     yield url
     await close_database()
-    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest_asyncio.fixture

@@ -9,10 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +32,7 @@ from server.services.settlement import close_days, settle_due
 from server.services.site_file import ProfileFacts
 from server.services.site_import import import_site
 from server.services.site_rules import chinese_holidays, forget_site_rules
+from tests.databases import CopySchema
 from tests.fakes.payment_platform import FakeDirectory
 from tests.services.money import sum_of_all_accounts_fen
 
@@ -276,18 +275,14 @@ async def open_story(folder: Path, paths: Sequence[Curve], order: Sequence[int])
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def folder(
-    postgres_url: str, empty_schema: str, tmp_path_factory: pytest.TempPathFactory
+    copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Path]:
     """One database for all stories, each at a site of its own."""
-    owner = await asyncpg.connect(postgres_url)
-    await owner.execute(f"CREATE DATABASE laws TEMPLATE {empty_schema}")
     forget_site_rules()
     forget_months()
-    await open_database(urlsplit(postgres_url)._replace(path="/laws").geturl())
+    await open_database(await copy_schema("laws"))
     yield tmp_path_factory.mktemp("laws")
     await close_database()
-    await owner.execute("DROP DATABASE laws WITH (FORCE)")
-    await owner.close()
 
 
 @settings(

@@ -18,6 +18,7 @@ from server.models.database import pool, rows
 from server.services.wakeups import Wakeups
 from server.settings import load_settings
 from tests.fakes.town import serving
+from tests.http import http_client
 from tests.scenarios.world import World, local
 from tests.services.money import wallet_fen
 
@@ -47,7 +48,7 @@ async def door(database: None, tmp_path: Path) -> AsyncIterator[Door]:
     settings = load_settings({"MALLWATT_DATA_DIR": str(tmp_path)})
     context = WebContext(settings, lambda: world.now, world.directory, None, Wakeups(None))
     app.blueprint(payment_callbacks.blueprint(context))
-    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(app) as url, http_client(base_url=url) as client:
         yield Door(world, client)
 
 

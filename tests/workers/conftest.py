@@ -1,11 +1,10 @@
 """The mall with its meters on sockets, and meters that are quick to be silent."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import structlog
 from redis.asyncio import Redis
 
 from server.devices import patience
@@ -41,13 +40,3 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Meters answer at once here: what is silent shall not take seconds to be so."""
     for name in ("FIRST_TIMEOUT_S", "SHORTEST_TIMEOUT_S", "LONGEST_TIMEOUT_S", "MUTE_TIMEOUT_S"):
         monkeypatch.setattr(patience, name, getattr(patience, name) / 5)
-
-
-@pytest.fixture(autouse=True)
-def plain_logs() -> Iterator[None]:
-    """Tracebacks with every local take half a second to draw, in which nothing else runs."""
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
-    )
-    yield
-    structlog.reset_defaults()
