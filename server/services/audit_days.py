@@ -34,7 +34,7 @@ RULE = "statement_rated"
 STATEMENTS = """
 SELECT statement.site_id, statement.tenancy_id, statement.day, statement.version,
        statement.energy_wh, statement.amount_fen, statement.document, statement.closed_at,
-       tenancy.opened_at, tenancy.closed_at AS tenancy_closed_at, site.timezone,
+       tenancy.opened_at, tenancy.closed_at AS tenancy_closed_at, tenancy.shop_id, site.timezone,
        statement.day >= least(correction_due.first_day, settlement_due.first_day) AS is_due
 FROM (
     SELECT * FROM statement
@@ -50,6 +50,16 @@ LEFT JOIN correction_due ON correction_due.tenancy_id = statement.tenancy_id
 LEFT JOIN settlement_due ON settlement_due.tenancy_id = statement.tenancy_id
 LEFT JOIN site ON site.id = statement.site_id
 ORDER BY statement.site_id, statement.tenancy_id, statement.day, statement.version
+"""
+# In which time the meter measured this shop, as imports have written it.
+INSTALLATIONS = """
+SELECT wanted.number, installed.installed_at, installed.removed_at
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
+    AS wanted (number, shop_id, meter_id, starts_at, ends_at)
+JOIN meter_installation installed
+    ON installed.shop_id = wanted.shop_id AND installed.meter_id = wanted.meter_id
+    AND installed.installed_at <= wanted.starts_at
+    AND (installed.removed_at IS NULL OR installed.removed_at >= wanted.ends_at)
 """
 # Ratios as exchanges and the meter say, so that a statement cannot bring its own; whatever was
 # exchanged since the day was closed.
@@ -101,6 +111,8 @@ class _Path:
 
     named: list[DeviceInputs]
     transformer_ratio: int
+    installed_at: datetime | None = None
+    removed_at: datetime | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     trusted: list[tuple[datetime, int]] = field(default_factory=list)
     late: int = 0
@@ -155,6 +167,8 @@ class _Path:
             newest.rollover_wh,
             self.trusted,
             self.exchanges,
+            installed_at=self.installed_at,
+            removed_at=self.removed_at,
         )
 
 
@@ -197,6 +211,7 @@ async def _audit_batch(connection: Connection, report: AuditReport, batch: Seque
     closed = [one for row in batch if (one := _read(report, row)) is not None]
     tariffs = await _tariffs(connection, report, {one.row["site_id"] for one in closed})
     known = [one for one in closed if _find_version(report, one, tariffs)]
+    await _gather_installations(connection, known)
     await _gather_blocks(connection, known)
     for part in _parts(known):
         await _gather_readings(connection, part)
@@ -265,6 +280,23 @@ def _find_version(report: AuditReport, one: _Closed, tariffs: Tariffs) -> bool:
     return True
 
 
+async def _gather_installations(connection: Connection, closed: Sequence[_Closed]) -> None:
+    """For each statement, for each of its meters, when it was installed in the shop."""
+    flat = [(one.row["shop_id"], path) for one in closed for path in one.paths]
+    found = await rows(
+        connection,
+        INSTALLATIONS,
+        list(range(len(flat))),
+        [shop_id for shop_id, _ in flat],
+        [path.named[0].meter_id for _, path in flat],
+        [path.named[0].starts_at for _, path in flat],
+        [path.named[-1].ends_at for _, path in flat],
+    )
+    for one in found:
+        _, path = flat[one["number"]]
+        path.installed_at, path.removed_at = one["installed_at"], one["removed_at"]
+
+
 async def _gather_readings(connection: Connection, closed: Sequence[_Closed]) -> None:
     """For each statement, for each of its meters, the readings between those it names."""
     flat: list[_Path] = []
@@ -316,6 +348,11 @@ async def _gather_blocks(connection: Connection, closed: Sequence[_Closed]) -> N
 def _audit_day(report: AuditReport, one: _Closed) -> None:
     """What is marked as due, or has other readings since, is not wrong yet: it is late."""
     lost = sum(path.lost for path in one.paths)
+    strange = [path.named[0].meter_code for path in one.paths if path.installed_at is None]
+    if strange:
+        detail = f"names {', '.join(strange)}, which did not measure this shop then"
+        report.blame(RULE, _subject(one.row), detail)
+        return
     if lost:
         report.blame(RULE, _subject(one.row), f"was made from {lost} readings that are gone")
         return

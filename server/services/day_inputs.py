@@ -19,26 +19,35 @@ FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
 WHERE tenancy.id = ANY($1::bigint[]) ORDER BY tenancy.id
 """
 
-# From the last trusted reading at or before `since` to the first at or after `until`, and all
+# Of each meter in the time in which it was installed in the shop:
+# from the last trusted reading at or before `since` to the first at or after `until`, and all
 # exchanges since that first one: whose ratio a device had, the next one tells. Each edge is
 # one step into the primary key and the path between one range of it, whatever the statistics say:
 # written as a plain join, the planner reads whole months.
 PATHS = """
 SELECT wanted.tenancy_id, meter.id, meter.code, meter.transformer_ratio, meter.rollover_wh,
+       installed.installed_at, installed.removed_at,
        path.read_ats, path.registers_wh, exchanged.exchanges
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
     AS wanted (tenancy_id, shop_id, since, until)
-JOIN meter ON meter.shop_id = wanted.shop_id AND meter.role = 'shop'
+JOIN meter_installation installed ON installed.shop_id = wanted.shop_id
+    AND installed.installed_at <= wanted.until
+    AND (installed.removed_at IS NULL OR installed.removed_at > wanted.since)
+JOIN meter ON meter.id = installed.meter_id
+CROSS JOIN LATERAL (
+    SELECT greatest(wanted.since, installed.installed_at) AS since,
+           least(wanted.until, installed.removed_at) AS until
+) AS part
 LEFT JOIN LATERAL (
     SELECT read_at FROM reading
     WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
-      AND read_at <= wanted.since
+      AND read_at <= part.since
     ORDER BY read_at DESC LIMIT 1
 ) AS before ON true
 LEFT JOIN LATERAL (
     SELECT read_at FROM reading
     WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
-      AND read_at >= wanted.until
+      AND read_at >= part.until
     ORDER BY read_at LIMIT 1
 ) AS after ON true
 CROSS JOIN LATERAL (
@@ -46,7 +55,7 @@ CROSS JOIN LATERAL (
            coalesce(array_agg(register_wh ORDER BY read_at), '{}') AS registers_wh
     FROM reading
     WHERE site_id = meter.site_id AND meter_id = meter.id AND verdict = 'trusted'
-      AND read_at BETWEEN coalesce(before.read_at, wanted.since)
+      AND read_at BETWEEN coalesce(before.read_at, part.since)
                       AND coalesce(after.read_at, 'infinity')
 ) AS path
 LEFT JOIN LATERAL (
@@ -54,7 +63,7 @@ LEFT JOIN LATERAL (
     FROM meter_exchange
     WHERE meter_id = meter.id AND exchanged_at >= coalesce(before.read_at, '-infinity')
 ) AS exchanged ON true
-ORDER BY wanted.tenancy_id, meter.id
+ORDER BY wanted.tenancy_id, meter.id, installed.installed_at
 """
 
 # What a tenancy used since its blocks began, on statements (newest version) and on open days.
@@ -174,6 +183,8 @@ async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -
             one["rollover_wh"],
             zip(one["read_ats"], one["registers_wh"], strict=True),
             [_exchange(exchange) for exchange in one["exchanges"] or ()],
+            installed_at=one["installed_at"],
+            removed_at=one["removed_at"],
         )
         paths.setdefault(one["tenancy_id"], []).append(path)
     return [replace(one, paths=tuple(paths.get(one.tenancy["id"], ()))) for one in work]

@@ -21,7 +21,7 @@ _months_made: set[tuple[str, date]] = set()
 
 # Locked in the order of their ids, so that two batches never wait on each other in a ring.
 METERS = """
-SELECT meter.id, meter.site_id, meter.shop_id, meter.max_power_w, meter.rollover_wh,
+SELECT meter.id, meter.site_id, meter.max_power_w, meter.rollover_wh,
        lease.epoch, status.read_at, status.register_wh
 FROM meter_status status JOIN meter ON meter.id = status.meter_id
 JOIN gateway_lease lease ON lease.gateway_id = meter.gateway_id
@@ -79,12 +79,16 @@ FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[])
 WHERE meter_status.meter_id = newest.meter_id
 """
 
-# The shop's tenancies that a reading may touch: those still open at it, or opened after it.
+# Whom a reading may touch: the tenancies of the shops in which the meter is or was installed then
+# or later, those still open at it or opened after it.
 DUE = """
 INSERT INTO settlement_due (tenancy_id, first_day, try_at)
 SELECT tenancy.id, min((touched.read_at AT TIME ZONE site.timezone)::date), $3
-FROM unnest($1::bigint[], $2::timestamptz[]) AS touched (shop_id, read_at)
-JOIN tenancy ON tenancy.shop_id = touched.shop_id
+FROM unnest($1::bigint[], $2::timestamptz[]) AS touched (meter_id, read_at)
+JOIN meter_installation installed ON installed.meter_id = touched.meter_id
+    AND (installed.removed_at IS NULL OR installed.removed_at >= touched.read_at)
+JOIN tenancy ON tenancy.shop_id = installed.shop_id
+    AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= installed.installed_at)
     AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= touched.read_at)
 JOIN site ON site.id = tenancy.site_id
 GROUP BY tenancy.id ORDER BY tenancy.id
@@ -277,14 +281,10 @@ async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetim
     )
     await _outvote(connection, judged)
     await _update_status(connection, judged)
-    touched = [
-        (part.meter["shop_id"], min(part.touches_from))
-        for part in judged
-        if part.touches_from and part.meter["shop_id"] is not None
-    ]
+    touched = [(part.meter["id"], min(part.touches_from)) for part in judged if part.touches_from]
     if touched:
-        shops, since = [shop for shop, _ in touched], [at for _, at in touched]
-        await rows(connection, DUE, shops, since, now)
+        meters, since = [meter for meter, _ in touched], [at for _, at in touched]
+        await rows(connection, DUE, meters, since, now)
 
 
 async def _outvote(connection: Connection, judged: Sequence[_Judged]) -> None:

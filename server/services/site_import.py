@@ -151,7 +151,7 @@ async def _import(
     for shop in document.tables.shop:
         counts.note("shop", await import_shop(connection, site_id, shop))
     await check_fixed_charges(connection, site_id, [shop.code for shop in document.tables.shop])
-    await import_meters(connection, site_id, document.tables.meter, profiles, counts)
+    await import_meters(connection, site_id, document.tables.meter, profiles, counts, now)
     await import_controls(connection, site_id, document.tables.meter, profiles, now)
     await open_tenancies(connection, site_id, document.tables.shop, counts, now)
     await rows(connection, RESETTLE, site_id, now)

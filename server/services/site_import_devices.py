@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from server.models.database import Connection, Row, row, rows, to_json
+from server.services.installations import date_installations, recounted_meters
 from server.services.meter_controls import set_permit_only
 from server.services.site_file import (
     Fault,
@@ -115,24 +116,30 @@ async def import_meters(
     meters: Sequence[MeterTable],
     profiles: Mapping[str, ProfileFacts],
     counts: Counts,
+    now: datetime,
 ) -> None:
-    """Each meter to its place; refuses a place that is taken by a meter outside the file."""
+    """Each meter to its place; refuses a place that is taken by a meter outside the file.
+
+    Another ratio or rollover is refused where readings are counted with the present one.
+    """
     codes = [meter.code for meter in meters]
     gateways = [meter.gateway for meter in meters]
     units, addresses = [meter.unit for meter in meters], [meter.address for meter in meters]
     await rows(connection, UNSEAT, site_id, codes, gateways, units, addresses)
-    faults = []
+    facts = [profiles[meter.profile] for meter in meters]
+    faults = await recounted_meters(connection, site_id, meters, facts)
     for index, meter in enumerate(meters):
         seat = (meter.gateway, meter.code, meter.unit, meter.address)
         taken = await row(connection, OTHER_SEAT, site_id, *seat, codes)
         if taken is None:
-            found = await _import_meter(connection, site_id, meter, profiles[meter.profile])
+            found = await _import_meter(connection, site_id, meter, facts[index])
             counts.note("meter", found)
         else:
             text = f"meter {taken['code']} is already there on gateway {taken['gateway']}"
             faults.append(Fault(f"meter[{index}]", text))
     if faults:
         raise SiteFileError(faults)
+    await date_installations(connection, site_id, now)
 
 
 async def _import_meter(

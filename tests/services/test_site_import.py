@@ -136,8 +136,10 @@ async def test_a_place_that_a_meter_outside_the_file_has_is_refused(
         await import_site(site_path, PROFILES, NOW)
 
 
-async def test_a_moved_meter_takes_its_open_days_along(mall: ImportReport, site_path: Path) -> None:
-    """Both shops are settled anew; the one without a meter keeps no day of it."""
+async def test_a_moved_meter_leaves_what_was_used_before(
+    mall: ImportReport, site_path: Path
+) -> None:
+    """Both shops are settled anew; what the meter counted until then stays the old one's."""
     site_path.write_text(site_path.read_text(encoding="utf-8") + SECOND_METER, encoding="utf-8")
     await import_site(site_path, PROFILES, NOW)
     at = await keep_readings(5_000, 6_000)
@@ -147,9 +149,9 @@ async def test_a_moved_meter_takes_its_open_days_along(mall: ImportReport, site_
     found = await rows(
         pool(),
         "SELECT code, amount_fen FROM open_day JOIN tenancy ON tenancy.id = tenancy_id"
-        " JOIN shop ON shop.id = shop_id",
+        " JOIN shop ON shop.id = shop_id ORDER BY code",
     )
-    assert found == [{"code": "A2", "amount_fen": 100}]
+    assert found == [{"code": "A1", "amount_fen": 100}, {"code": "A2", "amount_fen": 0}]
 
 
 async def test_a_part_of_the_file_says_nothing_of_other_meters(
