@@ -48,7 +48,7 @@ ORDER BY tenancy_id, day, version LIMIT 1000
 """
 # Its details name the day and version that an energy posting is for. Whatever they hold, this
 # stays a date: a 30 February rolls on, and is no statement's day as it was written.
-CHARGED = """
+NAMED_NOWHERE = """
 WITH named AS (
     SELECT posted.id, posted.site_id, posted.flow, account.tenancy_id,
         posted.details ->> 'day' AS day, posted.details ->> 'version' AS version,
@@ -66,7 +66,7 @@ WITH named AS (
         WHERE transfer.transaction_id = posted.id LIMIT 1
     ) AS account ON true
     WHERE posted.id BETWEEN $1 AND $2
-      AND posted.flow IN ('energy.charged', 'energy.charge_reversed', 'energy.corrected')
+      AND posted.flow = ANY($3::text[])
 )
 SELECT 'transaction ' || named.id AS subject, named.flow, named.tenancy_id, named.day,
        named.version
@@ -79,6 +79,7 @@ LEFT JOIN statement ON statement.site_id = named.site_id
 WHERE statement.site_id IS NULL
 ORDER BY named.id LIMIT 1000
 """
+FLOWS = ("energy.charged", "energy.charge_reversed", "energy.corrected")
 # Days close in order, so that every day before the first open one has its statement.
 DAYS = """
 SELECT 'tenancy ' || tenancy.id AS subject, coalesce(closed.days, 0) AS days, wanted.days AS wanted
@@ -103,7 +104,7 @@ async def audit_charges(
     progress("statements against what was charged")
     for one in await rows(connection, CHARGES, *window.days):
         report.blame(RULE, one["subject"], _charge(one))
-    for one in await rows(connection, CHARGED, *window.ids):
+    for one in await rows(connection, NAMED_NOWHERE, *window.ids, list(FLOWS)):
         detail = (
             f"is a {one['flow']} for day {one['day']} version {one['version']} of tenancy"
             f" {one['tenancy_id']}, and no such statement names it"
