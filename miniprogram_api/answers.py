@@ -110,10 +110,11 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class StatementLine(msgspec.Struct, frozen=True):
-    """A closed day by its newest version."""
+    """A closed day by its newest version; `corrected`: it took the place of an earlier one."""
 
     day: date
     version: int
+    corrected: bool
     energy_wh: int
     amount_fen: int
     estimated: bool
@@ -171,10 +172,14 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """A closed day that explains itself; `versions` are all there were, oldest first."""
+    """A closed day that explains itself; `versions` are all there were, oldest first.
+
+    `corrected`: the newest one took the place of another, and the wallet was charged anew.
+    """
 
     day: date
     version: int
+    corrected: bool
     closed_at: datetime
     day_type: str
     timezone: str
@@ -306,6 +311,7 @@ def statement_line(one: StatementSummary, zone: ZoneInfo) -> StatementLine:
     return StatementLine(
         one.day,
         one.version,
+        one.corrected,
         one.energy_wh,
         one.amount_fen,
         one.estimated,
@@ -319,6 +325,7 @@ def statement(one: StatementDay) -> Statement:
     return Statement(
         day=one.day,
         version=one.version,
+        corrected=one.corrected,
         closed_at=local(one.closed_at, zone),
         day_type=one.day_type,
         timezone=one.timezone,

@@ -44,6 +44,11 @@ class StatementSummary:
     estimated: bool
     closed_at: datetime
 
+    @property
+    def corrected(self) -> bool:
+        """Whether it took the place of an earlier version."""
+        return self.version > 1
+
 
 @dataclass(frozen=True, slots=True)
 class TariffRef:
@@ -112,6 +117,11 @@ class StatementDay:
     lines: tuple[StatementLine, ...]
     readings: tuple[MeterReadings, ...]
     versions: tuple[StatementSummary, ...]
+
+    @property
+    def corrected(self) -> bool:
+        """Whether it took the place of an earlier version."""
+        return self.version > 1
 
 
 async def month_of_statements(tenancy_id: int, first: date) -> list[StatementSummary]:

@@ -29,6 +29,7 @@ from server.services.site_rules import SiteRules, rules_of_sites
 TENANCIES = """
 SELECT tenancy.id, tenancy.site_id, tenancy.shop_id, tenancy.closed_at, tenancy.supply_state,
        tenancy.overdrawn_since, tenancy.reconnect_confirmed_at, tenancy.emergency_credit_fen,
+       tenancy.back_billing_fen, tenancy.back_billing_at,
        tenancy.notice_memory, tenancy.supply_reasons, tenancy.decide_again_at,
        shop.name AS shop_name, shop.supply_policy_code,
        shop.supply_protection,
@@ -45,10 +46,12 @@ DECIDED = """
 UPDATE tenancy SET supply_state = decided.state, supply_reasons = decided.reasons::jsonb,
     supply_decided_at = $7, overdrawn_since = decided.overdrawn_since,
     decide_again_at = decided.again_at, notice_memory = decided.memory::jsonb,
+    back_billing_fen = decided.back_billing_fen,
     reconnect_confirmed_at =
         CASE WHEN decided.state <> 'disconnected' THEN tenancy.reconnect_confirmed_at END
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
-    AS decided (id, state, reasons, overdrawn_since, again_at, memory)
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[],
+            $8::bigint[])
+    AS decided (id, state, reasons, overdrawn_since, again_at, memory, back_billing_fen)
 WHERE tenancy.id = decided.id
 """
 DUE = """
@@ -139,6 +142,8 @@ def supply_facts(
         cut_commanded=any(one.disconnected_by_us for one in controls),
         overdrawn_since=tenancy["overdrawn_since"],
         emergency_credit_used_fen=tenancy["emergency_credit_fen"],
+        back_billing_not_noticed_fen=tenancy["back_billing_fen"],
+        back_billed_at=tenancy["back_billing_at"],
         supply_protection=tenancy["supply_protection"],
         first_notice_delivered_at=tenancy["notice_delivered_at"],
         tenancy_open=tenancy["closed_at"] is None,
@@ -195,6 +200,7 @@ async def _apply(connection: Connection, decided: Sequence[_Decided], now: datet
             [one.again_at for one in news],
             [to_json(one.memory) for one in news],
             now,
+            [one.decision.back_billing_fen for one in news],
         )
 
 
@@ -213,6 +219,7 @@ def _is_news(one: _Decided) -> bool:
         confirmed_in_vain
         or was["supply_state"] != one.decision.desired.value
         or was["overdrawn_since"] != one.decision.overdrawn_since
+        or was["back_billing_fen"] != one.decision.back_billing_fen
         or was["decide_again_at"] != one.again_at
         or from_json(was["supply_reasons"]) != _reasons(one)
         or from_json(was["notice_memory"]) != one.memory
@@ -223,7 +230,8 @@ def _notice_facts(
     tenancy: Row, facts: SupplyFacts, decision: Decision, controls: Iterable[MeterControl]
 ) -> NoticeFacts:
     memory = from_json(tenancy["notice_memory"])
-    pending = memory.get("pending_sent_minutes", []) if decision.overdrawn_since else []
+    same_episode = decision.overdrawn_since == tenancy["overdrawn_since"]
+    pending = memory.get("pending_sent_minutes", []) if same_episode else []
     return NoticeFacts(
         available_fen=facts.available_fen,
         now=facts.now,

@@ -30,6 +30,7 @@ NO_NOTICE = replace(POLICY, notice_minutes=())
 
 PAID = Decision(ON, (Reason.PAID_UP,))
 PENDING = Decision(ON, (Reason.OVERDRAWN, Reason.NOTICE_NOT_DELIVERED), overdrawn_since=NOW)
+BILLED = Decision(ON, (Reason.OVERDRAWN, Reason.BACK_BILLING), overdrawn_since=NOW)
 PROTECTED = Decision(ON, (Reason.OVERDRAWN, Reason.PROTECTED), overdrawn_since=NOW)
 CUT = Decision(OFF, (Reason.OVERDRAWN,), overdrawn_since=NOW)
 MOVED_OUT = Decision(ON, (Reason.MOVED_OUT,))
@@ -79,6 +80,10 @@ def pending(level: int, *covers: int, cut_in_minutes: int | None = None) -> Noti
         (POLICY, PROTECTED, facts(-1, sent=(10_000,)), (low(3_000, 3_000),)),
         (NO_NOTICE, PENDING, facts(-1), (low(3_000, 10_000, 3_000),)),
         (NO_NOTICE, CUT, facts(-1), ()),
+        # back-billing is told of before it cuts, once, where the policy wants no notices too
+        (NO_NOTICE, BILLED, facts(-1), (pending(0, 0),)),
+        (NO_NOTICE, BILLED, told(0), ()),
+        (POLICY, BILLED, facts(-1), (pending(4_320, 4_320),)),
         # the rungs: the first at once, each later one so long before the cut
         (POLICY, PENDING, told(4_320), ()),
         (POLICY, cut_in(61), told(4_320), ()),

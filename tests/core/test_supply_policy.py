@@ -79,8 +79,9 @@ def emergency(fen: int) -> Columns:
     return {"emergency_credit_used_fen": fen}
 
 
-def back_billing(fen: int) -> Columns:
-    return {"back_billing_not_noticed_fen": fen}
+def back_billing(fen: int, **before: int) -> Columns:
+    """What a correction took so long ago, without a notice of its own until the last decision."""
+    return {"back_billing_not_noticed_fen": fen, "back_billed_at": NOON - timedelta(**before)}
 
 
 def dispute_until(until: datetime) -> Columns:
@@ -92,6 +93,7 @@ def delivered(**before: int) -> Columns:
 
 
 EPISODE: Columns = {"overdrawn_since": NOON - timedelta(hours=1)}  # not cut so far
+LONG: Columns = {"overdrawn_since": NOON - timedelta(hours=9)}
 CUT: Columns = {**EPISODE, "previous_desired": OFF, "cut_commanded": True}
 NEW_EPISODE: Columns = {"overdrawn_since": None}
 NOT_CARRIED_OUT: Columns = {**EPISODE, "previous_desired": OFF}
@@ -106,6 +108,9 @@ IN_2027: Columns = {
     "last_trusted_reading_at": datetime(2027, 3, 3, 12, 0, tzinfo=ZONE),
 }
 
+OVERDRAWN = "overdrawn"
+BILLED = "overdrawn back_billing"
+BILLED_UNTOLD = "overdrawn back_billing notice_not_delivered"
 OVERDRAFT = replace(AT_ONCE, overdraft_limit_fen=5_000, reconnect_at_fen=1_000)
 CONFIRM = replace(AT_ONCE, reconnect=ReconnectMode.CONFIRM)
 CONFIRM_NOTICED = replace(CONFIRM, notice_minutes=(60,))
@@ -141,6 +146,25 @@ HOLIDAY = replace(AT_ONCE, no_disconnect=("holiday",))
         # back-billing never cuts without a notice of its own
         (AT_ONCE, facts(-500, back_billing(500)), ON, "overdrawn back_billing"),
         (AT_ONCE, facts(-500, back_billing(499)), OFF, "overdrawn"),
+        (AT_ONCE, facts(-500, EPISODE, back_billing(500, hours=1)), ON, "overdrawn back_billing"),
+        (AT_ONCE, facts(-500, EPISODE, back_billing(500, hours=1), delivered()), OFF, "overdrawn"),
+        (
+            NOTICED,
+            facts(-500, LONG, back_billing(500, hours=9), delivered(hours=1)),
+            OFF,
+            OVERDRAWN,
+        ),
+        # … nor is a notice from before it one of its own, where nothing else was used up
+        (AT_ONCE, facts(-500, LONG, back_billing(500), delivered(hours=1)), ON, BILLED),
+        (NOTICED, facts(-500, LONG, back_billing(500), delivered(hours=1)), ON, BILLED_UNTOLD),
+        (NOTICED, facts(-500, LONG, back_billing(499), delivered(hours=1)), OFF, OVERDRAWN),
+        # … nor does it keep anybody in the dark who has paid what was used up
+        (AT_ONCE, facts(-500, CUT, back_billing(500)), OFF, "overdrawn"),
+        (AT_ONCE, facts(-500, CUT, back_billing(501)), ON, "overdrawn back_billing"),
+        (AT_ONCE, facts(-500, CUT, back_billing(501, hours=1)), OFF, "overdrawn"),
+        (OVERDRAFT, facts(998, CUT, back_billing(1)), OFF, "overdrawn"),
+        (OVERDRAFT, facts(999, CUT, back_billing(1)), ON, "paid_up"),
+        (CONFIRM, facts(-9, CUT, back_billing(10)), READY, f"{BILLED} awaiting_confirmation"),
         # no trusted reading for long: ask a person
         (AT_ONCE, facts(-1, NEVER_READ), ON, "overdrawn no_recent_reading"),
         (AT_ONCE, facts(-1, read(hours=72)), ON, "overdrawn no_recent_reading"),
@@ -297,6 +321,19 @@ def test_an_episode_keeps_its_start() -> None:
     assert decide(NOTICED, replace(going_on, available_fen=1)).overdrawn_since is None
 
 
+def test_back_billing_is_an_episode_of_its_own() -> None:
+    """Owed and told of, nearly paid, then corrected: told of it, and only then cut."""
+    billed = facts(-500, LONG, back_billing(500), delivered(hours=1))
+    first = decide(AT_ONCE, billed)
+    assert (first.overdrawn_since, first.back_billing_fen) == (NOON, 500)
+    untold = replace(billed, overdrawn_since=NOON, first_notice_delivered_at=None)
+    assert decide(AT_ONCE, untold).overdrawn_since == NOON
+    told = replace(untold, first_notice_delivered_at=NOON)
+    second = decide(AT_ONCE, told)
+    assert (second.desired, second.back_billing_fen) == (OFF, 0)
+    assert decide(AT_ONCE, facts(0, back_billing(500))).back_billing_fen == 0  # it was absorbed
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -353,12 +390,13 @@ FACTS = st.builds(
     overdrawn_since=st.none() | INSTANTS,
     emergency_credit_used_fen=st.integers(0, 30),
     back_billing_not_noticed_fen=st.sampled_from([0, 0, 40]),
+    back_billed_at=st.none() | INSTANTS,
     supply_protection=st.sampled_from([False, False, False, True]),
     first_notice_delivered_at=st.none() | INSTANTS,
     open_dispute_until=st.none() | INSTANTS,
     tenancy_open=st.sampled_from([True, True, True, False]),
     reconnect_confirmed=st.booleans(),
-)
+).map(lambda f: replace(f, back_billed_at=f.back_billed_at and min(f.back_billed_at, f.now)))
 NEW_CUTS = FACTS.map(lambda f: replace(f, cut_commanded=False, tenancy_open=True))
 
 
@@ -385,6 +423,11 @@ def test_nobody_is_cut_unless_every_rule_allows_it(
     assert f.open_dispute_until is None or f.open_dispute_until <= f.now
     assert f.last_trusted_reading_at is not None
     assert f.now - f.last_trusted_reading_at < timedelta(hours=72)
+    own_fen = f.available_fen + f.back_billing_not_noticed_fen
+    if own_fen >= -policy.overdraft_limit_fen - f.emergency_credit_used_fen:
+        assert f.overdrawn_since is not None
+        assert f.back_billed_at is None or f.back_billed_at <= f.overdrawn_since
+        assert f.first_notice_delivered_at is not None
     if policy.notice_minutes:
         assert f.first_notice_delivered_at is not None
         wait = timedelta(minutes=max(policy.notice_minutes))
@@ -406,8 +449,10 @@ def _in_span(span: str, local: datetime) -> bool:
 def test_decide_again_at_is_exact(policy: SupplyPolicy, given_facts: SupplyFacts) -> None:
     """Until then nothing changes; then something does (or five weeks are over)."""
     decision = decide(policy, given_facts)
-    kept = replace(given_facts, overdrawn_since=decision.overdrawn_since)
-    if given_facts.overdrawn_since is None:  # a notice from before the episode is none of its own
+    kept = _kept(given_facts, decision)
+    if (
+        given_facts.overdrawn_since != kept.overdrawn_since
+    ):  # a notice from before the episode is none of its own
         kept = replace(kept, first_notice_delivered_at=None)
     until = decision.decide_again_at or given_facts.now + timedelta(days=20)
     for share in (1, 5, 9):
@@ -417,6 +462,15 @@ def test_decide_again_at_is_exact(policy: SupplyPolicy, given_facts: SupplyFacts
         return
     changed = _answer(decide(policy, replace(kept, now=until))) != _answer(decision)
     assert changed or until - given_facts.now > timedelta(days=34)
+
+
+def _kept(given_facts: SupplyFacts, decision: Decision) -> SupplyFacts:
+    """With what a decision is to keep for the next one."""
+    return replace(
+        given_facts,
+        overdrawn_since=decision.overdrawn_since,
+        back_billing_not_noticed_fen=decision.back_billing_fen,
+    )
 
 
 def _answer(decision: Decision) -> tuple[ControlState, tuple[Reason, ...]]:
@@ -430,7 +484,7 @@ def test_the_earliest_cut_comes_then_and_not_before(
     decision = decide(policy, given_facts)
     if decision.earliest_cut_at is None:
         return
-    kept = replace(given_facts, overdrawn_since=decision.overdrawn_since)
+    kept = _kept(given_facts, decision)
     cut_at = decision.earliest_cut_at
     fresh = replace(kept, now=cut_at, last_trusted_reading_at=cut_at)
     assert decide(policy, fresh).desired is OFF

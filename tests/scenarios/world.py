@@ -15,6 +15,7 @@ from server.core.supply.state import ActionKind
 from server.models.database import Row, from_json, pool, rows
 from server.services import crediting, supply, top_ups
 from server.services.controls import authorise, pending_controls, record, wished_action
+from server.services.corrections import correct_due
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import ProfileFacts
@@ -136,6 +137,7 @@ class World:
             await keep([reading], self.now)
             await record(self.meter_id, self.epoch, self.now, written=None, found=self.meter.state)
         await settle_due(self.now)
+        await correct_due(self.now)
         await supply.decide_due(self.now)
         await self.drive()
 

@@ -90,9 +90,9 @@ def _supply(facts: NoticeFacts) -> NoticeDue | None:
 
 
 def _is_pending(policy: SupplyPolicy, decision: Decision) -> bool:
-    """Whether a cut with notice lies ahead of somebody who has power."""
+    """Whether a cut lies ahead of somebody who has power, with the notice that it needs."""
     return (
-        bool(policy.notice_minutes)
+        (bool(policy.notice_minutes) or Reason.BACK_BILLING in decision.reasons)
         and decision.overdrawn_since is not None
         and decision.desired is ControlState.CONNECTED
         and Reason.PROTECTED not in decision.reasons
@@ -103,7 +103,7 @@ def _pending(policy: SupplyPolicy, decision: Decision, facts: NoticeFacts) -> No
     if not _is_pending(policy, decision):
         return None
     cut_at = decision.earliest_cut_at
-    first, *later = policy.notice_minutes  # they fall: the first is the largest
+    first, *later = policy.notice_minutes or (0,)  # they fall: the first is the largest
     rungs = [first]
     if cut_at is not None:
         rungs += [rung for rung in later if facts.now >= cut_at - timedelta(minutes=rung)]

@@ -2,6 +2,11 @@
 
 An episode starts below the overdraft limit and ends at the reconnect limit. Whoever was cut in
 it stays cut until it ends; whoever was not is cut only at an instant at which nothing holds it.
+
+What a correction takes (back-billing) cuts nobody before a notice of its own was delivered, also
+where the policy wants no notices: nobody can watch last week's energy. Whoever is below the limit
+only by it is in an episode of its own, in which no notice or cut from before counts; whoever is
+below the limit by what they used as well is cut as ever (ADR 19).
 """
 
 from dataclasses import dataclass, replace
@@ -62,7 +67,9 @@ class SupplyFacts:
     since (`MeterControl.disconnected_by_us`); without it a wish to disconnect was never carried
     out, so it is weighed afresh and needs no confirmation to be taken back.
     `first_notice_delivered_at` is of this episode's disconnection notice.
-    `back_billing_not_noticed_fen` is what corrections took without a notice of their own yet.
+    `back_billing_not_noticed_fen` is what corrections took without a notice of their own yet (the
+    last decision's `back_billing_fen`, and what was taken since), `back_billed_at` when the last
+    one did.
     """
 
     available_fen: int
@@ -75,6 +82,7 @@ class SupplyFacts:
     overdrawn_since: datetime | None = None
     emergency_credit_used_fen: int = 0
     back_billing_not_noticed_fen: int = 0
+    back_billed_at: datetime | None = None
     supply_protection: bool = False
     first_notice_delivered_at: datetime | None = None
     open_dispute_until: datetime | None = None
@@ -92,15 +100,17 @@ class SupplyFacts:
 class Decision:
     """What the supply should be, why, and when time alone changes that.
 
-    `overdrawn_since` is to be kept for the next decision. `decide_again_at` is the next instant
-    at which the state or its reasons change without new input; a cut that was not carried out is
-    weighed anew after `CARRIED_OUT_WITHIN`. `earliest_cut_at` is when the cut would come if
-    nothing else happens; None where only new input could bring it.
+    `overdrawn_since` and `back_billing_fen` are to be kept for the next decision.
+    `decide_again_at` is the next instant at which the state or its reasons change without new
+    input; a cut that was not carried out is weighed anew after `CARRIED_OUT_WITHIN`.
+    `earliest_cut_at` is when the cut would come if nothing else happens; None where only new input
+    could bring it.
     """
 
     desired: ControlState
     reasons: tuple[Reason, ...]
     overdrawn_since: datetime | None = None
+    back_billing_fen: int = 0
     decide_again_at: datetime | None = None
     earliest_cut_at: datetime | None = None
 
@@ -112,6 +122,13 @@ def decide(policy: SupplyPolicy, facts: SupplyFacts) -> Decision:
     since = _episode(policy, facts)
     if since is None:
         return _connect(policy, facts, (_credit_reason(policy, facts),), None)
+    if since != facts.overdrawn_since:  # what was told or cut before was of another episode
+        facts = replace(facts, overdrawn_since=None)
+    decision = _decide_overdrawn(policy, facts, since)
+    return replace(decision, back_billing_fen=_not_noticed_fen(facts))
+
+
+def _decide_overdrawn(policy: SupplyPolicy, facts: SupplyFacts, since: datetime) -> Decision:
     if facts.supply_protection:
         return _connect(policy, facts, (Reason.OVERDRAWN, Reason.PROTECTED), since)
     if _was_cut(facts):
@@ -135,10 +152,29 @@ def hoarding_room_fen(policy: SupplyPolicy, *, available_fen: int, pending_fen: 
 
 def _episode(policy: SupplyPolicy, facts: SupplyFacts) -> datetime | None:
     """When the running episode started; now, if it starts now; None outside one."""
-    if facts.overdrawn_since is not None:
-        ends_at_fen = policy.reconnect_at_fen - facts.emergency_credit_used_fen
-        return facts.overdrawn_since if facts.available_fen < ends_at_fen else None
-    return facts.now if facts.available_fen < _limit_fen(policy, facts) else None
+    overdrawn = facts.available_fen < _limit_fen(policy, facts)
+    starts_at = facts.now if overdrawn else None
+    if facts.overdrawn_since is None:
+        return starts_at
+    ends_at_fen = policy.reconnect_at_fen - facts.emergency_credit_used_fen
+    if facts.available_fen >= ends_at_fen:
+        return None
+    if facts.back_billed_at is not None and facts.back_billed_at > facts.overdrawn_since:
+        own_fen = facts.available_fen + _not_noticed_fen(facts)
+        if _was_cut(facts) and own_fen >= ends_at_fen:
+            return starts_at  # without the correction it would have ended
+        if not _was_cut(facts) and overdrawn and own_fen >= _limit_fen(policy, facts):
+            return starts_at
+    return facts.overdrawn_since
+
+
+def _not_noticed_fen(facts: SupplyFacts) -> int:
+    """What corrections took; nothing once the notice of an episode that they began is there."""
+    since, billed_at = facts.overdrawn_since, facts.back_billed_at
+    told = since is not None and facts.first_notice_delivered_at is not None
+    if told and (billed_at is None or (since is not None and billed_at <= since)):
+        return 0
+    return facts.back_billing_not_noticed_fen
 
 
 def _limit_fen(policy: SupplyPolicy, facts: SupplyFacts) -> int:
@@ -198,7 +234,7 @@ def _holds(policy: SupplyPolicy, facts: SupplyFacts) -> tuple[Reason, ...]:
     limit_fen = _limit_fen(policy, facts)
     if facts.available_fen >= limit_fen:
         holds.append(Reason.WITHIN_LIMIT)
-    elif facts.available_fen + facts.back_billing_not_noticed_fen >= limit_fen:
+    elif facts.available_fen + _not_noticed_fen(facts) >= limit_fen:
         holds.append(Reason.BACK_BILLING)
     stale_at = _stale_at(facts)
     if stale_at is None or stale_at <= facts.now:
