@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ PARENT_OF_ONE = """
 import pathlib, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+time.sleep(60)
+"""
+TALKER = """
+import pathlib, sys, time
+print("ready {}", flush=True)
+print("trouble", file=sys.stderr, flush=True)
+pathlib.Path(sys.argv[1]).touch()
 time.sleep(60)
 """
 PRODUCT = """
@@ -96,6 +104,17 @@ async def test_one_that_dies_young_waits_longer_but_never_more_than_the_promise(
         await until(lambda: len(said) >= 4)
     pauses = [line.removeprefix("role died (exit code 3): starting it again in ") for line in said]
     assert pauses[:4] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s"]
+
+
+@pytest.mark.parametrize(("mute", "shown"), [(True, ""), (False, "ready {}\n")])
+async def test_what_a_role_prints_for_machines_is_not_shown_but_its_errors_are(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], mute: bool, shown: str
+) -> None:
+    roles = Supervisor([replace(child(TALKER, str(tmp_path / "talked")), mute=mute)])
+    async with running(roles):
+        await until((tmp_path / "talked").exists)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == (shown, "trouble\n")
 
 
 async def test_one_role_s_death_leaves_the_others_alone() -> None:
