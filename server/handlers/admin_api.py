@@ -4,7 +4,9 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import empty
 
 from server.core.supply.control_state import ControlState
+from server.handlers import admin_money_shapes
 from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
+from server.handlers.admin_money import add_approvals, add_money
 from server.handlers.admin_regions import binding_code_for
 from server.handlers.admin_sessions import api_manager
 from server.handlers.supply_acts import ask_for
@@ -22,9 +24,11 @@ from server.services.managers import Manager
 def blueprint(context: WebContext) -> Blueprint:
     """The routes under /api/admin/v1."""
     room = Blueprint("admin_api", url_prefix=PREFIX)
-    attach(room, OPERATIONS)
+    attach(room, (*OPERATIONS, *admin_money_shapes.OPERATIONS))
     _add_sessions(room, context)
     _add_shops(room, context)
+    add_money(room, context)
+    add_approvals(room, context)
     return room
 
 

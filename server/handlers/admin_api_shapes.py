@@ -106,7 +106,7 @@ class SupplyAsked(msgspec.Struct):
     meters: list[MeterSwitching]
 
 
-_SITE = Parameter("site", str, "the site's code, where shop codes are ambiguous", needed=False)
+SITE = Parameter("site", str, "the site's code, where shop codes are ambiguous", needed=False)
 _QUERY = Parameter("q", str, "part of a code or a name", needed=False)
 _CURSOR = Parameter("cursor", str, "`next_cursor` of the page before", needed=False)
 
@@ -132,7 +132,7 @@ OPERATIONS = (
         summary="The shops that the manager may see",
         tag="manager",
         answer=ShopsListed,
-        query=(_QUERY, _SITE, _CURSOR),
+        query=(_QUERY, SITE, _CURSOR),
         problems=(404,),
     ),
     Operation(
@@ -141,7 +141,7 @@ OPERATIONS = (
         summary="One shop with its meters",
         tag="manager",
         answer=ShopShown,
-        query=(_SITE,),
+        query=(SITE,),
         problems=(409,),
     ),
     Operation(
@@ -152,7 +152,7 @@ OPERATIONS = (
         status=202,
         body=SupplyWish,
         answer=SupplyAsked,
-        query=(_SITE,),
+        query=(SITE,),
         problems=(403, 409),
     ),
 )

@@ -51,14 +51,15 @@ UNION ALL SELECT 'shops', shop.code FROM shop JOIN site ON site.id = site_id WHE
 """
 SITE = """
 INSERT INTO site (code, name, timezone, poll_seconds, close_after_days, weixin_templates,
-                  created_at)
-VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7)
+                  created_at, approval)
+VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8::jsonb)
 ON CONFLICT (code) DO UPDATE SET name = excluded.name, timezone = excluded.timezone,
     poll_seconds = excluded.poll_seconds, close_after_days = excluded.close_after_days,
-    weixin_templates = excluded.weixin_templates
-WHERE (site.name, site.timezone, site.poll_seconds, site.close_after_days, site.weixin_templates)
+    weixin_templates = excluded.weixin_templates, approval = excluded.approval
+WHERE (site.name, site.timezone, site.poll_seconds, site.close_after_days, site.weixin_templates,
+       site.approval)
     IS DISTINCT FROM (excluded.name, excluded.timezone, excluded.poll_seconds,
-                      excluded.close_after_days, excluded.weixin_templates)
+                      excluded.close_after_days, excluded.weixin_templates, excluded.approval)
 RETURNING (xmax = 0) AS created
 """
 MERCHANT = """
@@ -191,6 +192,7 @@ async def _import_site_table(
         site.close_after_days,
         to_json(templates),
         now,
+        to_json(document.tables.approval.model_dump(exclude_none=True)),
     )
     counts.note("site", found)
     kept = await row(connection, "SELECT id FROM site WHERE code = $1", site.code)

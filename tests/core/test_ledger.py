@@ -104,6 +104,7 @@ def test_a_transfer_needs_two_accounts() -> None:
         ("f", (PAYMENT,), {"": "x"}),
         ("f", (PAYMENT,), {"n" * 65: "x"}),
         ("f", (PAYMENT,), {"reason": "x" * 1_001}),
+        ("f", (PAYMENT,), {"reason": "a\0b"}),
         ("f", (PAYMENT,), {"number": 2**63}),
         ("f", (PAYMENT,), {"flag": True}),
         ("f", (PAYMENT,), {"nothing": None}),

@@ -51,6 +51,8 @@ FAULTS = [
     ("opening_balance_fen = 1000", "opening_balance_fen = 2000", "shop[0].opening_balance"),
     ('address = "127.0.0.1:15020"', 'address = "nowhere"', "gateway[0].address"),
     ('binding_code = "482913"', "", "shop[0].binding_code"),
+    ("[site]", "[approval]\nadjustment_fen = -1\n[site]", "approval.adjustment_fen"),
+    ("[site]", "[approval]\nsupply = true\n[site]", "approval.supply"),
 ]
 
 
@@ -67,6 +69,17 @@ async def test_a_bad_file_names_the_place_and_changes_nothing(
         assert any(fault.place.startswith(place) for fault in caught.value.faults), caught.value
     after = await rows(pool(), "SELECT (SELECT count(*) FROM ledger_transaction), * FROM meter")
     assert after == before
+
+
+async def test_limits_of_one_person_come_and_go_with_the_file(
+    mall: ImportReport, site_path: Path
+) -> None:
+    content = site_path.read_text(encoding="utf-8")
+    own = "[approval]\nadjustment_fen = 7\n"
+    for text, kept in ((own, '{"adjustment_fen": 7}'), ("", "{}")):
+        site_path.write_text(text + content, encoding="utf-8")
+        assert (await import_site(site_path, PROFILES, NOW)).updated == {"site": 1}
+        assert await rows(pool(), "SELECT approval FROM site") == [{"approval": kept}]
 
 
 SECOND_METER = """
