@@ -388,7 +388,7 @@ REFUSED = [
     ('["service", "lift"]', '["lift", "lift"]', "lift is there twice"),
     ('["service", "lift"]', '["air"]', "no such fixed charge: air"),
     ('price = "3.50"', 'price = "-3.50"', "a price is never negative"),
-    ('price = "3.50"', 'price = "3.5000001"', "must be yuan with up to 6 decimals"),
+    ('price = "3.50"', 'price = "3.5000001"', "must be yuan with up to 9 digits and 6 decimals"),
     ('price = "3.50"', 'price = "999999999"', "more than 10000000000.00"),
 ]
 

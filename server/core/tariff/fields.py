@@ -9,7 +9,7 @@ from typing import TypeVar
 from server.core.errors import InvalidInputError
 from server.core.money import micro_yuan_from_text
 
-CODE_CHARS_MAX = 64
+CODE_CHARS_MAX = 32  # as the tables keep it
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -129,7 +129,9 @@ class Fields:
             try:
                 return micro_yuan_from_text(value)
             except InvalidInputError:
-                self.note(key, f"must be yuan with up to 6 decimals: {short_repr(value)}")
+                self.note(
+                    key, f"must be yuan with up to 9 digits and 6 decimals: {short_repr(value)}"
+                )
         return 0
 
     def prices(self, key: str, names: type[_Choice]) -> tuple[tuple[_Choice, int], ...]:
