@@ -74,8 +74,8 @@ def input_hash(posting: Posting) -> str:
         ],
         dict(posting.details),
     ]
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))  # ASCII only
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def wallet_changes(posting: Posting) -> Mapping[AccountRef, int]:
