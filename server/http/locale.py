@@ -49,6 +49,12 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "vacant": ("该商铺无租户", "Nobody lives in this shop"),
     "own_approval": ("不能审批自己提交的申请", "Who asked may not decide"),
     "approval_over": ("该申请已处理或已过期", "This was decided already, or has expired"),
+    "no_emergency_credit": ("该商铺无应急额度", "This shop has no emergency credit"),
+    "emergency_credit_running": (
+        "应急额度已启用，充值补足欠费后可再次申请",
+        "The emergency credit is in use already; it can be had again once a top-up covers the debt",
+    ),
+    "emergency_credit_not_needed": ("余额充足，暂不可申请应急额度", "The balance is not low yet"),
     "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),
 }
 

@@ -7,6 +7,7 @@ from server.core.errors import InvalidInputError
 from server.core.ledger.accounts import AccountRef
 from server.core.ledger.flows import adjustment
 from server.models.database import Connection
+from server.services.emergency_credit import end_within
 from server.services.journal import Posted, post
 from server.services.locks import lock_open_tenancy
 from server.services.supply import decide_within
@@ -49,5 +50,7 @@ async def adjust_within(
     posting = adjustment(wallet, wish.amount_fen, {"reason": wish.reason})
     posted = await post(connection, site_id, posting, key=key, booked_at=now)
     if not posted.repeated:
+        if wish.amount_fen > 0:
+            await end_within(connection, [wish.tenancy_id])
         await decide_within(connection, [wish.tenancy_id], now)
     return posted

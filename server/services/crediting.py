@@ -11,6 +11,7 @@ from payments.contract import Platform, Trade, TradeStatus
 from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import payment_to_suspense, top_up_settled
 from server.models.database import Connection, Row, row, rows, to_json, transaction
+from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
 from server.services.supply import decide_within
@@ -96,6 +97,7 @@ async def credit_within(
             await rows(connection, ORDER_PAID, order["id"])
     elif outcome is Outcome.CREDITED and top_up is not None and order is not None:
         await _credit_wallet(connection, order["site_id"], platform, trade, order, top_up, now)
+        await end_within(connection, [top_up["tenancy_id"]])
         await decide_within(connection, [top_up["tenancy_id"]], now)
     elif not await _suspend(connection, site_id, platform, trade, order, outcome, now):
         outcome = Outcome.REPEATED

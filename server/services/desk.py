@@ -8,6 +8,7 @@ from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import desk_payment, reverse
 from server.core.ledger.transfer import Posting
 from server.models.database import Connection, Row, row, rows, transaction
+from server.services.emergency_credit import end_within
 from server.services.journal import IdempotencyMismatchError, Posted, post
 from server.services.locks import lock_open_tenancy, lock_tenancies
 from server.services.supply import decide_within
@@ -118,6 +119,7 @@ async def take_within(
         *(site_id, payment.receipt_no, payment.tenancy_id, WALLETS[payment.wallet].value),
         *(payment.method, payment.amount_fen, taken_by, now, posted.transaction_id),
     )
+    await end_within(connection, [payment.tenancy_id])
     await decide_within(connection, [payment.tenancy_id], now)
     return posted
 
