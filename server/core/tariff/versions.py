@@ -6,9 +6,9 @@ from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 
-from server.core.calendar import HolidayCalendar
+from server.core.calendar import DayType, HolidayCalendar
 from server.core.errors import NotFoundError
-from server.core.tariff.periods import PeriodRule, PeriodSpan, TouPeriod, day_spans
+from server.core.tariff.periods import MONTHS, PeriodRule, PeriodSpan, TouPeriod, day_spans
 
 SINCE_EVER = date(2000, 1, 1)  # valid_from where a table names none
 
@@ -50,6 +50,14 @@ class TariffVersion:
     def __hash__(self) -> int:
         """Cheap, for the caches keyed by a version; equality still compares everything."""
         return hash((self.code, self.valid_from))
+
+    @property
+    def depends_on_day_type(self) -> bool:
+        """Whether workdays, weekends and holidays have different periods in some month."""
+        return any(
+            len({day_spans(self.rules, month, day_type) for day_type in DayType}) > 1
+            for month in MONTHS
+        )
 
     def spans(self, day: date, calendar: HolidayCalendar) -> tuple[PeriodSpan, ...]:
         """The periods of this day; empty where the price does not depend on the time."""
