@@ -7,7 +7,7 @@ from server.core.supply.control_state import ControlState
 from server.handlers import admin_money_shapes
 from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
 from server.handlers.admin_money import add_approvals, add_money
-from server.handlers.admin_regions import binding_code_for
+from server.handlers.admin_regions import asked_binding_code
 from server.handlers.admin_sessions import api_manager
 from server.handlers.supply_acts import ask_for
 from server.http.answers import iso, json_answer
@@ -68,7 +68,7 @@ def _add_shops(room: Blueprint, context: WebContext) -> None:
         shop = await _find(request, manager, code)
         meters = [_metered(meter) for meter in await admin_views.meters(shop.shop_id)]
         answer = {**_listed(shop), "shop_token": shop.shop_token, "meters": meters}
-        binding_code = await binding_code_for(manager, shop)
+        binding_code = await asked_binding_code(request, context, manager, shop)
         if binding_code is not None:
             answer["binding_code"] = binding_code
         return json_answer(answer)

@@ -83,7 +83,7 @@ class MeterShown(msgspec.Struct):
 
 
 class ShopShown(ShopListed):
-    """One shop with its meters; the binding code for roles that may hand it over."""
+    """One shop with its meters; the binding code where a role that may hand it over asks for it."""
 
     shop_token: str
     meters: list[MeterShown]
@@ -108,6 +108,7 @@ class SupplyAsked(msgspec.Struct):
 
 SITE = Parameter("site", str, "the site's code, where shop codes are ambiguous", needed=False)
 _QUERY = Parameter("q", str, "part of a code or a name", needed=False)
+_SHOW = Parameter("show", str, "`binding_code`: who looked is in the audit log", needed=False)
 _CURSOR = Parameter("cursor", str, "`next_cursor` of the page before", needed=False)
 
 
@@ -141,8 +142,8 @@ OPERATIONS = (
         summary="One shop with its meters",
         tag="manager",
         answer=ShopShown,
-        query=(SITE,),
-        problems=(409,),
+        query=(SITE, _SHOW),
+        problems=(403, 409),
     ),
     Operation(
         method="POST",

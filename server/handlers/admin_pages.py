@@ -11,7 +11,7 @@ from server.core.errors import (
 from server.core.supply.control_state import ControlState
 from server.handlers.admin_regions import (
     ShopFacts,
-    binding_code_for,
+    asked_binding_code,
     gather_overview,
     gather_shop,
 )
@@ -32,7 +32,7 @@ from server.http.answers import status_of
 from server.http.bodies import limited_address, text_argument
 from server.http.context import WebContext
 from server.services import manager_acts, managers
-from server.services.manager_acts import Act
+from server.services.manager_acts import Act, may
 from server.services.managers import SESSION_LIFE, Manager
 
 PATH = "/admin"
@@ -112,6 +112,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
     async def one_shop(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context, Act.READ)
         facts = await gather_shop(request, context, manager, code)
+        binding_code = await asked_binding_code(request, context, manager, facts.shop)
         return page(
             request,
             context,
@@ -119,7 +120,8 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             manager=manager,
             csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
             facts=facts,
-            binding_code=await binding_code_for(manager, facts.shop),
+            binding_code=binding_code,
+            may_see_code=may(manager.role, Act.BINDING_CODES),
         )
 
 

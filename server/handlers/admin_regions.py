@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from sanic import Request
 
 from server.core.calendar import local_day
+from server.core.errors import InvalidInputError
 from server.handlers.admin_sessions import page_manager
 from server.handlers.charts import DayChart, day_chart
 from server.handlers.regions import Live, Regions
@@ -14,7 +15,7 @@ from server.handlers.rendering import fragment
 from server.http.bodies import text_argument
 from server.http.context import WebContext
 from server.http.locale import locale_of
-from server.services import admin_views, tenancies, usage
+from server.services import admin_views, bindings, tenancies, usage
 from server.services.admin_views import ActLine, Counts, MeterLine, ShopLine, SiteRef
 from server.services.manager_acts import Act, may
 from server.services.managers import Manager
@@ -95,11 +96,16 @@ async def gather_shop(
     )
 
 
-async def binding_code_for(manager: Manager, shop: ShopLine) -> str | None:
-    """The code with which a tenant binds, for the roles that hand it over."""
-    if shop.tenancy_id is None or not may(manager.role, Act.BINDING_CODES):
+async def asked_binding_code(
+    request: Request, context: WebContext, manager: Manager, shop: ShopLine
+) -> str | None:
+    """The binding code where `?show=binding_code` asks for it; raises ForbiddenError."""
+    show = text_argument(request, "show")
+    if show not in {None, "binding_code"}:
+        raise InvalidInputError("show is binding_code")
+    if show is None or shop.tenancy_id is None:
         return None
-    return await admin_views.binding_code(shop.tenancy_id)
+    return await bindings.show_code(shop.tenancy_id, manager, context.clock())
 
 
 async def overview_live(request: Request, context: WebContext) -> Live:
