@@ -4,7 +4,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import empty
 
 from server.core.supply.control_state import ControlState
-from server.handlers import admin_money_shapes
+from server.handlers import admin_kiosks, admin_money_shapes
 from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
 from server.handlers.admin_money import add_approvals, add_money
 from server.handlers.admin_regions import asked_binding_code
@@ -24,11 +24,12 @@ from server.services.managers import Manager
 def blueprint(context: WebContext) -> Blueprint:
     """The routes under /api/admin/v1."""
     room = Blueprint("admin_api", url_prefix=PREFIX)
-    attach(room, (*OPERATIONS, *admin_money_shapes.OPERATIONS))
+    attach(room, (*OPERATIONS, *admin_money_shapes.OPERATIONS, *admin_kiosks.OPERATIONS))
     _add_sessions(room, context)
     _add_shops(room, context)
     add_money(room, context)
     add_approvals(room, context)
+    admin_kiosks.add_kiosk_calls(room, context)
     return room
 
 

@@ -9,6 +9,7 @@ from server.core.errors import (
     UnauthenticatedError,
 )
 from server.core.supply.control_state import ControlState
+from server.handlers.admin_kiosks import add_kiosk_pages
 from server.handlers.admin_regions import (
     ShopFacts,
     asked_binding_code,
@@ -54,6 +55,7 @@ def blueprint(context: WebContext) -> Blueprint:
     _add_sessions(room, context)
     _add_views(room, context)
     _add_supply(room, context)
+    add_kiosk_pages(room, context)
     return room
 
 
