@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import asyncpg
 import pytest_asyncio
 
 from payments.contract import Method, Platform
+from server.core.errors import ConflictError, InvalidInputError
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, rows
 from server.services import supply, supply_holds, top_ups
@@ -18,6 +20,7 @@ from server.services.audit import audit
 from server.services.controls import authorise
 from server.services.crediting import credit
 from server.services.desk import take_desk_payment
+from server.services.exchanges import ExchangeWish, record_exchange
 from server.services.fixed_charges import charge_due
 from server.services.leases import claim_leases
 from server.services.meter_controls import set_permit_only
@@ -112,6 +115,14 @@ class Crowd:
         wanted, found = ControlState.DISCONNECTED, ControlState.CONNECTED
         await authorise(fresh.meter_id, wanted, fresh, found, self.now)
 
+    async def exchange(self, number: int) -> None:
+        """A meter that counts on where the old one ended; what was trusted since may forbid it."""
+        shown_wh = 1_000 + 700 * self.hour
+        meter_id = self.meters[number % SHOPS]
+        with suppress(InvalidInputError, ConflictError):
+            wish = ExchangeWish(self.now, shown_wh, shown_wh, "test")
+            await record_exchange(meter_id, wish, actor="boss", now=self.now)
+
     async def pay_at_the_desk(self, number: int) -> None:
         await take_desk_payment(
             self.random.choice(self.tenancies),
@@ -199,6 +210,7 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
             repeat(crowd.charge),
             repeat(crowd.decide),
             repeat(crowd.look_before_a_cut),
+            repeat(crowd.exchange),
             repeat(crowd.pay_at_the_desk),
             repeat(crowd.hold),
             repeat(crowd.import_again),
@@ -210,6 +222,7 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     assert report.violations == []
     credited = await rows(pool(), "SELECT sum(amount_fen)::bigint AS fen FROM payment_credit")
     assert credited == [{"fen": 500 * ROUNDS}]
+    assert await rows(pool(), "SELECT 1 FROM meter_exchange LIMIT 1") != []
     charged = await rows(pool(), "SELECT count(*) AS days FROM fixed_charge_statement")
     assert charged == [{"days": SHOPS * 2}]
 
