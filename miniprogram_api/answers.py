@@ -240,7 +240,10 @@ class TopUpOrdered(msgspec.Struct, frozen=True):
 
 
 class TopUp(msgspec.Struct, frozen=True):
-    """A top-up and its four ticks: paid, credited, commanded, confirmed."""
+    """A top-up and its four ticks: paid, credited, commanded, confirmed.
+
+    `closed` with `paid_at`: the money came and could not be credited; the mall has it as a case.
+    """
 
     top_up_no: str
     shop_id: int

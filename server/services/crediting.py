@@ -42,6 +42,12 @@ UPDATE top_up SET status = 'paid', paid_at = $2, credited_at = $3 WHERE id = $1
 """
 ORDER_CLOSED = "UPDATE payment_order SET state = 'closed', query_at = NULL WHERE id = $1"
 TOP_UP_CLOSED = "UPDATE top_up SET status = 'closed' WHERE id = $1 AND status = 'pending'"
+# Its money is here and not in its wallet: nothing will be credited by itself, so the order is over,
+# and the time of the payment tells this end from one that nobody paid.
+TOP_UP_SUSPENDED = """
+UPDATE top_up SET status = 'closed', paid_at = $2
+WHERE id = (SELECT top_up_id FROM payment_order WHERE id = $1) AND credited_at IS NULL
+"""
 GIVEN_BACK = "refunded_before_credit"
 ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
 CASE = """
@@ -198,6 +204,7 @@ async def _suspend(
     await _record(connection, platform, trade, order_id, posted.transaction_id, now)
     if order_id is not None:
         await rows(connection, ORDER_PAID, order_id)
+        await rows(connection, TOP_UP_SUSPENDED, order_id, trade.paid_at or now)
     subject = f"{platform.value}:{trade.transaction_id}"
     facts = _case_facts(platform, trade)
     await open_case(connection, site_id, outcome.value, subject, facts, now)
