@@ -15,6 +15,7 @@ from server.core.settlement.judging import MeterJudge, check_exchange
 from server.core.settlement.quarantine import MeterLimits, QuarantineReason
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.admin_views import site_of_code
+from server.services.day_inputs import exchange_of
 from server.services.manager_acts import Deed, record_act
 from server.services.readings import READINGS_MAX, SINCE_EVER, reverse_verdicts
 from server.services.settlement_marks import mark_due
@@ -130,7 +131,7 @@ async def record_exchange(
         meter = await row(connection, METER, meter_id)
         if meter is None:
             raise NotFoundError("no such meter")
-        earlier = [_exchange(one) for one in await rows(connection, EXCHANGES, meter_id)]
+        earlier = [exchange_of(one) for one in await rows(connection, EXCHANGES, meter_id)]
         ratio, rollover_wh = meter["transformer_ratio"], meter["rollover_wh"]
         exchange = Exchange(wish.at, wish.final_wh, wish.first_wh, ratio, rollover_wh)
         found = await _readings(connection, meter, exchange, earlier)
@@ -145,16 +146,6 @@ async def record_exchange(
         new_ratio = wish.transformer_ratio or ratio
         await mark_due(connection, [meter_id], [judged.touched_from], now)
         return await _apply(connection, meter, wish, judged, actor, new_ratio, now)
-
-
-def _exchange(found: Row) -> Exchange:
-    return Exchange(
-        found["exchanged_at"],
-        found["final_wh"],
-        found["first_wh"],
-        found["transformer_ratio"],
-        found["rollover_wh"],
-    )
 
 
 async def _readings(
