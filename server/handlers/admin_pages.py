@@ -10,11 +10,13 @@ from server.core.errors import (
 )
 from server.core.supply.control_state import ControlState
 from server.handlers.admin_kiosks import add_kiosk_pages
+from server.handlers.admin_money_pages import add_approval_pages, add_money_pages
 from server.handlers.admin_regions import (
     ShopFacts,
     asked_binding_code,
     gather_overview,
     gather_shop,
+    receipts_for,
 )
 from server.handlers.admin_sessions import page_manager
 from server.handlers.guards import (
@@ -56,6 +58,8 @@ def blueprint(context: WebContext) -> Blueprint:
     _add_views(room, context)
     _add_supply(room, context)
     add_kiosk_pages(room, context)
+    add_money_pages(room, context)
+    add_approval_pages(room, context)
     return room
 
 
@@ -106,7 +110,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             "admin_overview.html",
             manager=manager,
             csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
-            seen=await gather_overview(request, manager),
+            seen=await gather_overview(request, manager, context.clock()),
             search=request.query_string,
         )
 
@@ -124,6 +128,8 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             facts=facts,
             binding_code=binding_code,
             may_see_code=may(manager.role, Act.BINDING_CODES),
+            receipts=await receipts_for(manager, facts.shop),
+            posted=text_argument(request, "told") == "posted",
         )
 
 

@@ -41,6 +41,10 @@ ONE = f"{_SHOWN} WHERE approval.no = $1 AND ($2::bigint IS NULL OR approval.site
 OF_KEY = f"""{_SHOWN} WHERE approval.site_id = $1 AND approval.kind = $2
     AND approval.act ->> 'key' = $3 ORDER BY approval.asked_at DESC LIMIT 1
 """
+WAITING = """
+SELECT count(*) AS asked FROM approval
+WHERE ($1::bigint IS NULL OR site_id = $1) AND decided_at IS NULL AND expires_at > $2
+"""
 LOCK = "SELECT no FROM approval WHERE no = $1 FOR NO KEY UPDATE"
 ROLE = "SELECT role FROM manager WHERE id = $1 AND (site_id IS NULL OR site_id = $2)"
 NEW = """
@@ -204,6 +208,12 @@ async def ask_within(connection: Connection, ask: Ask, manager: Manager, now: da
 async def listed(site_id: int | None, now: datetime) -> list[Approval]:
     """The newest askings of a manager's malls (None: all), those that wait first."""
     return [_approval(one, now) for one in await rows(pool(), OF_SITES, site_id, now)]
+
+
+async def count_waiting(site_id: int | None, now: datetime) -> int:
+    """How many askings of a manager's malls wait."""
+    found = await row(pool(), WAITING, site_id, now)
+    return int(found["asked"]) if found else 0
 
 
 async def find(site_id: int | None, no: str, now: datetime) -> Approval:

@@ -7,7 +7,7 @@ from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import desk_payment, reverse
 from server.core.ledger.transfer import Posting
-from server.models.database import Connection, Row, row, rows, transaction
+from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.emergency_credit import end_within
 from server.services.journal import IdempotencyMismatchError, Posted, post
 from server.services.locks import lock_open_tenancy, lock_tenancies
@@ -30,6 +30,27 @@ INSERT INTO desk_receipt (site_id, receipt_no, tenancy_id, wallet, method, amoun
                           created_at, ledger_transaction_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
+
+RECEIPTS = """
+SELECT receipt.receipt_no, receipt.wallet, receipt.method, receipt.amount_fen, receipt.taken_by,
+       receipt.created_at, EXISTS (SELECT 1 FROM ledger_transaction reversal
+           WHERE reversal.site_id = receipt.site_id
+             AND reversal.idempotency_key = 'desk-reversal:' || receipt.receipt_no) AS is_reversed
+FROM desk_receipt receipt WHERE receipt.tenancy_id = $1 ORDER BY receipt.id DESC LIMIT $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One payment at the desk as managers see it."""
+
+    receipt_no: str
+    wallet: str
+    method: str
+    amount_fen: int
+    taken_by: str
+    created_at: datetime
+    is_reversed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +153,13 @@ async def taken_before(connection: Connection, site_id: int, payment: DeskPaymen
     if _payment(found) != payment:
         raise ReceiptUsedError(f"receipt {payment.receipt_no!r}")
     return Posted(found["ledger_transaction_id"], repeated=True)
+
+
+async def receipts_of(tenancy_id: int, limit: int = 10) -> list[Receipt]:
+    """The newest payments of a tenancy at the desk."""
+    names = {kind.value: name for name, kind in WALLETS.items()}
+    found = await rows(pool(), RECEIPTS, tenancy_id, limit)
+    return [Receipt(**{**one, "wallet": names[one["wallet"]]}) for one in found]
 
 
 async def payment_of_receipt(

@@ -150,8 +150,9 @@ class Mall:
         await db.rows(
             db.pool(),
             "WITH made AS (INSERT INTO site (code, name, timezone, poll_seconds, close_after_days,"
-            " weixin_templates, created_at) SELECT $2, $2, timezone, poll_seconds,"
-            " close_after_days, weixin_templates, created_at FROM site LIMIT 1 RETURNING id)"
+            " weixin_templates, holidays_until, created_at) SELECT $2, $2, timezone, poll_seconds,"
+            " close_after_days, weixin_templates, holidays_until, created_at FROM site LIMIT 1"
+            " RETURNING id)"
             " UPDATE manager SET site_id = made.id FROM made WHERE manager.name = $1",
             *(name, to),
         )

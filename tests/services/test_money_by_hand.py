@@ -271,8 +271,9 @@ async def test_who_may_not_decide(office: Office) -> None:
     asked = await office.adjust(amount_fen=LIMIT + 1)
     [site] = await rows(
         pool(),
-        "INSERT INTO site SELECT id + 1000, 'x', name, timezone, poll_seconds, close_after_days,"
-        " weixin_templates, approval, rules_version, created_at FROM site RETURNING id",
+        "INSERT INTO site (code, name, timezone, poll_seconds, close_after_days, weixin_templates,"
+        " holidays_until, created_at) SELECT 'x', name, timezone, poll_seconds, close_after_days,"
+        " weixin_templates, holidays_until, created_at FROM site RETURNING id",
     )
     for name, site_id in (("stranger", site["id"]), ("demoted", None)):
         made = await row(pool(), MANAGER, name, Role.READ_ONLY.value, site_id, NOW)
