@@ -61,7 +61,7 @@ class TariffVersion:
 
     def spans(self, day: date, calendar: HolidayCalendar) -> tuple[PeriodSpan, ...]:
         """The periods of this day; empty where the price does not depend on the time."""
-        return day_spans(self.rules, day.month, calendar.day_type(day)) if self.rules else ()
+        return day_spans(self.rules, day.month, calendar.day_type(day))
 
 
 @lru_cache(maxsize=4_096)
@@ -80,13 +80,10 @@ def version_on(versions: Iterable[TariffVersion], day: date) -> TariffVersion:
 
 def block_period_start(version: TariffVersion, day: date) -> date | None:
     """The day since which the blocks count; None without blocks."""
-    match version.block_period:
-        case BlockPeriod.MONTH:
-            return day.replace(day=1)
-        case BlockPeriod.YEAR:
-            return day.replace(month=1, day=1)
-        case None:
-            return None
+    if version.block_period is None:
+        return None
+    start = day.replace(day=1)
+    return start if version.block_period is BlockPeriod.MONTH else start.replace(month=1)
 
 
 class FixedChargePer(StrEnum):
