@@ -63,29 +63,28 @@ SELECT (SELECT array_agg(definition::text) FROM tariff_version) AS tariffs,
 """
 
 
-@pytest.mark.parametrize(("table", "place", "words"), BAD)
 async def test_a_bad_tariff_is_refused_and_nothing_changed(
-    mall: ImportReport, site_path: Path, table: str, place: str, words: str
+    mall: ImportReport, site_path: Path
 ) -> None:
     before = await rows(pool(), STATE)
     assert FLAT in SITE
-    site_path.write_text(SITE.replace(FLAT, table), encoding="utf-8")
-    with pytest.raises(SiteFileError) as caught:
-        await import_site(site_path, PROFILES, NOW)
-    faults = {fault.place: fault.message for fault in caught.value.faults}
-    assert faults.keys() == {f"tariff[0].{place}"}
-    assert any(words in fault.message for fault in caught.value.faults), faults
-    assert await rows(pool(), STATE) == before
+    for table, place, words in BAD:
+        site_path.write_text(SITE.replace(FLAT, table), encoding="utf-8")
+        with pytest.raises(SiteFileError) as caught:
+            await import_site(site_path, PROFILES, NOW)
+        faults = caught.value.faults
+        assert {fault.place for fault in faults} == {f"tariff[0].{place}"}, table
+        assert any(words in fault.message for fault in faults), faults
+        assert await rows(pool(), STATE) == before
 
 
-@pytest.mark.parametrize("code", ["x" * 33, "x" * 64, "x" * 65])
-async def test_a_code_that_no_table_can_hold_is_refused(
-    database: None, site_path: Path, code: str
-) -> None:
-    text = SITE.replace('code = "flat"', f'code = "{code}"')
-    site_path.write_text(text.replace('tariff = "flat"', f'tariff = "{code}"'), encoding="utf-8")
-    with pytest.raises(SiteFileError, match=r"tariff\[0\].code: has at most 32"):
-        await import_site(site_path, PROFILES, NOW)
+async def test_a_code_that_no_table_can_hold_is_refused(database: None, site_path: Path) -> None:
+    for code in ("x" * 33, "x" * 64, "x" * 65):
+        text = SITE.replace('"flat"\nvalid_from', f'"{code}"\nvalid_from')
+        text = text.replace('tariff = "flat"', f'tariff = "{code}"')
+        site_path.write_text(text, encoding="utf-8")
+        with pytest.raises(SiteFileError, match=r"tariff\[0\].code: has at most 32"):
+            await import_site(site_path, PROFILES, NOW)
 
 
 REAL_DAYS = [
