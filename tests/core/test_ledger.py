@@ -84,14 +84,14 @@ def test_every_account_has_a_normal_side() -> None:
     assert set(NORMAL_SIDE) == set(AccountKind)
 
 
-@pytest.mark.parametrize("amount_fen", [0, -1, AMOUNT_FEN_MAX + 1])
+@pytest.mark.parametrize("amount_fen", [0, -1, 10**12 + 1])
 def test_a_transfer_refuses_an_amount(amount_fen: int) -> None:
     with pytest.raises(InvalidInputError) as refused:
         Transfer(DESK, WALLET, amount_fen)
     assert str(refused.value) == f"a transfer of {amount_fen} fen"
 
 
-@pytest.mark.parametrize("amount_fen", [1, AMOUNT_FEN_MAX])
+@pytest.mark.parametrize("amount_fen", [1, 10**12])
 def test_a_transfer_allows_an_amount(amount_fen: int) -> None:
     assert Transfer(DESK, WALLET, amount_fen).swapped() == Transfer(WALLET, DESK, amount_fen)
 
