@@ -291,6 +291,8 @@ class Staged:
 async def staged(copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory) -> Staged:
     """Imports the mall once, and keeps a copy of every row in a schema beside it."""
     url = await copy_schema("mall")
+    forget_site_rules()
+    forget_months()
     await db.open_database(url)
     now = datetime.now(UTC)
     site_id = await import_mall(tmp_path_factory.mktemp("mall"), "demo", "示范商场", now)
