@@ -53,13 +53,15 @@ async def holiday_warnings(connection: Connection, site_id: int, now: datetime) 
 
 
 def _asking(rules: SiteRules, used: list[Row]) -> Iterator[str]:
+    """Names; a shop whose rules are not there is not ours to complain of."""
     since = rules.calendar.first_unknown_day
     for one in used:
-        coming = _from(rules.tariffs[one["tariff_code"]], since)
+        coming = _from(rules.tariffs.get(one["tariff_code"], ()), since)
         if any(version.depends_on_day_type for version in coming):
             yield f"tariff {one['tariff_code']}"
     for one in used:
-        quiet = windows(rules.policies[one["supply_policy_code"]].no_disconnect)
+        policy = rules.policies.get(one["supply_policy_code"])
+        quiet = windows(policy.no_disconnect if policy else ())
         if quiet.weekend or quiet.holiday:
             yield f"supply policy {one['supply_policy_code']}"
 

@@ -149,6 +149,11 @@ async def test_holidays_that_are_not_known_are_told_beforehand(
     assert numbers["sites_without_holidays"] == bool(names)
 
 
+async def test_a_shop_without_its_rules_stops_no_numbers(mall: ImportReport) -> None:
+    await rows(pool(), "UPDATE shop SET tariff_code = 'gone', supply_policy_code = 'gone'")
+    assert (await table_numbers(SOON))["sites_without_holidays"] == 0
+
+
 LABOUR_DAY = datetime(2026, 4, 30, 16, tzinfo=UTC)
 
 
