@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 
 from server.local import supervisor as module
 from server.local.supervisor import Child, Supervisor
+from tests.fakes.processes import lives, until
 
 SLEEPER = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
@@ -51,23 +52,6 @@ asyncio.run(main())
 def child(code: str, *arguments: str, name: str = "role") -> Child:
     """A role that runs a piece of Python."""
     return Child(name, [sys.executable, "-c", code, *arguments], dict(os.environ))
-
-
-async def until(condition: Callable[[], object], within_s: float = 10) -> None:
-    """Wait until a condition holds."""
-    limit = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < limit, "it never happened"
-        await asyncio.sleep(0.01)
-
-
-def lives(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ from server.services.settlement import closable, close_next_days, settle_due
 from server.services.site_file import ProfileFacts, SiteFileError
 from server.services.site_import import import_site
 from tests.fakes.payment_platform import FakeDirectory
+from tests.fakes.site_text import GATEWAY, meter_text
 from tests.services.plain_reference import Device, Price, bill, local_day
 
 OPENED = datetime(2026, 5, 29, 2, 0, tzinfo=UTC)  # a Friday, ten o'clock; the month ends in it
@@ -45,27 +46,10 @@ poll_seconds = 43_200
 close_after_days = 60
 
 {tariffs}
-
-[[gateway]]
-code = "gw-01"
-link = "modbus-tcp"
-address = "127.0.0.1:15020"
-
-[[meter]]
-code = "M-1"
-gateway = "gw-01"
-unit = 1
-profile = "example/demo-relay"
-shop = "A1"
-
-[[meter]]
-code = "M-2"
-gateway = "gw-01"
-unit = 2
-transformer_ratio = 3
-profile = "example/demo-relay"
-shop = "A1"
-
+"""
+SITE += GATEWAY + meter_text("M-1", 1, "A1")
+SITE += meter_text("M-2", 2, "A1", "transformer_ratio = 3\n")
+SITE += """
 [[shop]]
 code = "A1"
 name = "茶饮"

@@ -16,7 +16,8 @@ from server.services.site_import import import_site
 from server.services.wakeups import Wakeups
 from server.workers.context import WorkContext
 from server.workers.inbox import query_orders, settle_notices
-from tests.scenarios.world import PROFILES, SITE, World, local
+from tests.fakes.site_text import PROFILES
+from tests.scenarios.world import SITE, World, local
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
 WECHAT = Platform.WECHAT

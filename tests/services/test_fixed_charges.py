@@ -22,6 +22,7 @@ from server.services.wakeups import Wakeups
 from server.workers.context import WorkContext
 from server.workers.settle import charge_fixed_days
 from tests.fakes.payment_platform import FakeDirectory
+from tests.fakes.site_text import SECOND_SHOP
 from tests.services.conftest import NOW, PROFILES, SITE
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
@@ -40,14 +41,6 @@ per = "day"
 price = "0.50"
 """
 OWED = 'area_m2 = "36.5"\nfixed_charges = ["service", "lift"]\n'
-NOTHING_OWED = """
-[[shop]]
-code = "A2"
-name = "面馆"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482914"
-"""
 FIXED = "fixed_charges_wallet"
 DAY = timedelta(days=1)
 
@@ -61,7 +54,7 @@ async def import_text(path: Path, text: str, at: datetime = NOW) -> None:
 async def path(database: None, tmp_path: Path) -> Path:
     """The file of a mall: A1 owes fixed charges, A2 does not."""
     file = tmp_path / "site.toml"
-    text = SITE.replace('name = "茶饮"\n', f'name = "茶饮"\n{OWED}') + CHARGES + NOTHING_OWED
+    text = SITE.replace('name = "茶饮"\n', f'name = "茶饮"\n{OWED}') + CHARGES + SECOND_SHOP
     await import_text(file, text)
     return file
 
@@ -184,7 +177,7 @@ async def test_a_kill_in_the_middle_leaves_nothing_and_the_next_try_all(
 
 async def test_workers_side_by_side_charge_each_day_once(path: Path) -> None:
     shops = "".join(
-        NOTHING_OWED.replace('"A2"', f'"B{n}"').replace('"面馆"\n', f'"面馆"\n{OWED}')
+        SECOND_SHOP.replace('"A2"', f'"B{n}"').replace('"面馆"\n', f'"面馆"\n{OWED}')
         for n in range(12)
     )
     await import_text(path, path.read_text(encoding="utf-8") + shops)
@@ -307,7 +300,7 @@ async def test_what_lies_in_the_other_wallet_connects_nobody(path: Path) -> None
 
 
 async def test_one_that_cannot_be_charged_is_put_aside(path: Path) -> None:
-    other = NOTHING_OWED.replace('"A2"', '"A3"').replace('"面馆"\n', f'"面馆"\n{OWED}')
+    other = SECOND_SHOP.replace('"A2"', '"A3"').replace('"面馆"\n', f'"面馆"\n{OWED}')
     await import_text(path, path.read_text(encoding="utf-8") + other)
     await rows(pool(), "UPDATE shop SET area_cm2 = 1000000000000000 WHERE code = 'A1'")
     now = NOW + DAY

@@ -28,6 +28,7 @@ from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
 from tests.fakes.payment_platform import FakeDirectory
+from tests.fakes.site_text import meter_text, shop_text
 from tests.services.conftest import NOW, PROFILES
 from tests.services.money import sum_of_all_accounts_fen
 
@@ -39,23 +40,8 @@ WHERE NOT granted AND activity.datname = current_database()
 """
 MOVE_BEHIND = "UPDATE meter_control SET permit_only = permit_only WHERE meter_id = $1"
 CONTROLS = "SELECT 1 FROM meter_control WHERE meter_id = ANY($1::bigint[]) ORDER BY meter_id"
-SHOP = """
-[[meter]]
-code = "M-X{0}"
-gateway = "gw-01"
-unit = {0}
-profile = "example/demo-relay"
-shop = "X{0}"
-
-[[shop]]
-code = "X{0}"
-name = "面馆"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482914"
-opening_balance_fen = 1000
-fixed_charges = ["lift"]
-"""
+SHOP = meter_text("M-X{0}", "{0}", "X{0}")
+SHOP += shop_text("X{0}", more='opening_balance_fen = 1000\nfixed_charges = ["lift"]\n')
 LIFT = """
 [[fixed_charge]]
 code = "lift"
