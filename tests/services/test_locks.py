@@ -15,7 +15,9 @@ from payments.contract import Method, Platform
 from server.core.errors import ConflictError, InvalidInputError
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, rows
-from server.services import supply, supply_holds, top_ups
+from server.services import money_by_hand, supply, supply_holds, top_ups
+from server.services.adjustments import Adjustment
+from server.services.approvals import Decision
 from server.services.audit import audit
 from server.services.controls import authorise
 from server.services.crediting import credit
@@ -23,7 +25,10 @@ from server.services.desk import take_desk_payment
 from server.services.exchanges import ExchangeWish, record_exchange
 from server.services.fixed_charges import charge_due
 from server.services.leases import claim_leases
+from server.services.manager_acts import Role
+from server.services.managers import Manager
 from server.services.meter_controls import set_permit_only
+from server.services.money_by_hand import ShopRef
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
@@ -48,6 +53,11 @@ code = "lift"
 per = "day"
 price = "0.50"
 """
+MANAGERS = """
+INSERT INTO manager (name, password_hash, role, created_at)
+SELECT 'clerk ' || number, '-', 'finance', now() FROM generate_series(1, 3) AS number
+RETURNING id, name
+"""
 
 
 @dataclass
@@ -60,6 +70,7 @@ class Crowd:
     tenancies: list[int]
     random: Random
     epoch: int
+    managers: list[Manager]
     hour: int = 0
 
     @property
@@ -119,6 +130,23 @@ class Crowd:
             now=self.now,
         )
 
+    async def adjust_by_two(self, number: int) -> None:
+        """Asked for twice at once, decided by two at once; one of each is the first."""
+        tenancy_id = self.tenancies[number % SHOPS]
+        shop = ShopRef(self.site_id, f"X{number % SHOPS + 2}")
+        asker, *deciders = self.managers
+        wish = Adjustment(tenancy_id, 20_000 + number, "test")
+        ask = money_by_hand.adjust(shop, wish, asker, self.now, key=f"by hand {number}")
+        again = money_by_hand.adjust(shop, wish, asker, self.now, key=f"by hand {number}")
+        asked, _ = await asyncio.gather(ask, again)
+        assert asked.approval_no is not None
+        said = [
+            money_by_hand.decide(asked.approval_no, one, Decision.APPROVE, reason="", now=self.now)
+            for one in deciders
+        ]
+        answers = await asyncio.gather(*said, return_exceptions=True)
+        assert sorted(type(one).__name__ for one in answers) == ["Approval", "ApprovalOverError"]
+
     async def hold(self, number: int) -> None:
         act = supply_holds.hold_shop if number % 2 else supply_holds.release_shop
         await act(self.site_id, f"X{number % SHOPS + 2}", actor="boss", reason="test", now=self.now)
@@ -145,7 +173,10 @@ async def crowd(database: None, site_path: Path) -> Crowd:
     tenancies = [one["id"] for one in await rows(pool(), "SELECT id FROM tenancy ORDER BY id")]
     (epoch,) = (await claim_leases("collector", 1, held_s=600)).values()
     order = Random(7)  # noqa: S311  an order of readings, no secret
-    return Crowd(report.site_id, site_path, meters, tenancies, order, epoch)
+    managers = [
+        Manager(one["id"], one["name"], Role.FINANCE, None) for one in await rows(pool(), MANAGERS)
+    ]
+    return Crowd(report.site_id, site_path, meters, tenancies, order, epoch, managers)
 
 
 async def pay_online(crowd: Crowd, number: int, directory: FakeDirectory) -> None:
@@ -198,6 +229,7 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
             repeat(crowd.look_before_a_cut),
             repeat(crowd.exchange),
             repeat(crowd.pay_at_the_desk),
+            repeat(crowd.adjust_by_two),
             repeat(crowd.hold),
             repeat(crowd.import_again),
             repeat(pay),
