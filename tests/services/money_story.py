@@ -219,13 +219,17 @@ class Story:
 
     async def _together(self, number: int, key: str) -> None:
         """What comes in while workers are at it."""
-        await asyncio.gather(
+        ends = await asyncio.gather(
             self._read(number, key),
             self._settle(0, key),
             self._close(2, key),
             self._correct(0, key),
             self._correct(0, key),
+            return_exceptions=True,
         )
+        for error in ends:
+            if error is not None:
+                raise error
 
     async def _desk(self, number: int, key: str) -> int:
         for _ in range(2):

@@ -5,7 +5,7 @@ the same readings in any order, repeated and among lies, between settling, closi
 paying, refunding, imports of tariffs and kills (money_story.py). The few examples of `make test`
 are always the same; to search deep, for as many as you like, and others each time:
 
-    LAWS_EXAMPLES=2000 .venv/bin/python -m pytest tests/services/test_money_laws.py
+    LAWS_EXAMPLES=2000 .venv/bin/python -m pytest --timeout=0 tests/services/test_money_laws.py
 """
 
 import os
