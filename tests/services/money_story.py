@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,87 +20,38 @@ from server.services.balances import balances
 from server.services.corrections import correct_due
 from server.services.crediting import credit
 from server.services.desk import take_desk_payment
+from server.services.exchanges import ExchangeWish, record_exchange
 from server.services.journal import post
 from server.services.locks import lock_tenancies
 from server.services.readings import NewReading, keep
 from server.services.settlement import closable, close_next_days, settle_due
-from server.services.site_file import ProfileFacts, SiteFileError
+from server.services.site_file import SiteFileError
 from server.services.site_import import import_site
 from tests.fakes.payment_platform import FakeDirectory
-from tests.fakes.site_text import GATEWAY, meter_text
-from tests.services.plain_reference import Device, Price, bill, local_day
+from tests.services.money_site import (
+    NOW,
+    OPENED,
+    OPENING_FEN,
+    PROFILES,
+    RATIOS,
+    ROLLOVER_WH,
+    Tariff,
+    write_site,
+)
+from tests.services.plain_reference import Device, bill, local_day
 
-OPENED = datetime(2026, 5, 29, 2, 0, tzinfo=UTC)  # a Friday, ten o'clock; the month ends in it
-HOURS = 80
-NOW = OPENED + timedelta(hours=HOURS + 2)
-ROLLOVER_WH = 100_000_000
-RATIOS = (1, 3)
-PROFILES = {"example/demo-relay": ProfileFacts("modbus", True, False, 30_000, ROLLOVER_WH)}
-OPENING_FEN = 700
-SITE = """
-[site]
-code = "{code}"
-name = "示范商场"
-timezone = "Asia/Shanghai"
-poll_seconds = 43_200
-close_after_days = 60
-
-{tariffs}
-"""
-SITE += GATEWAY + meter_text("M-1", 1, "A1")
-SITE += meter_text("M-2", 2, "A1", "transformer_ratio = 3\n")
-SITE += """
-[[shop]]
-code = "A1"
-name = "茶饮"
-tariff = "tariff"
-binding_code = "482913"
-opening_balance_fen = 700
-"""
-BOTH = """
-[[tariff]]
-code = "tariff"
-valid_from = {valid_from}
-kind = "block"
-period = "month"
-blocks = [
-    {{up_to_kwh = 20, prices = {{peak = "1.2345", valley = "0.2891"}}}},
-    {{prices = {{peak = "{price}", valley = "0.3333"}}}},
-]
-periods = [{{valley = ["00:00-08:00", "20:00-24:00"], peak = ["08:00-20:00"]}}]
-"""
-FLAT = """
-[[tariff]]
-code = "tariff"
-valid_from = {valid_from}
-kind = "flat"
-price = "{price}"
-"""
-SPANS = ((0, 8, "valley"), (8, 20, "peak"), (20, 24, "valley"))
 _numbers = itertools.count(1)
 Curve = list[tuple[datetime, int]]
 
 
 @dataclass(frozen=True)
-class Tariff:
-    """One version as the site file has it and as the reference has it."""
+class Swap:
+    """The second meter's device is replaced by another, with another transformer."""
 
-    valid_from: date
-    micro_yuan: int
-    flat: bool
-
-    def table(self) -> str:
-        """For the site file."""
-        price = f"{self.micro_yuan // 1_000_000}.{self.micro_yuan % 1_000_000:06}"
-        return (FLAT if self.flat else BOTH).format(valid_from=self.valid_from, price=price)
-
-    def price(self) -> Price:
-        """For the reference."""
-        if self.flat:
-            return Price(self.valid_from, [(0, 24, "all")], [(None, {"all": self.micro_yuan})])
-        first = {"peak": 1_234_500, "valley": 289_100}
-        rest = {"peak": self.micro_yuan, "valley": 333_300}
-        return Price(self.valid_from, SPANS, [(20_000, first), (None, rest)])
+    at: datetime
+    final_wh: int
+    first_wh: int
+    ratio: int
 
 
 class KilledError(Exception):
@@ -135,6 +86,8 @@ class Story:
     meter_ids: list[int]
     tariffs: list[Tariff]
     unread: list[NewReading]
+    swap: Swap | None = None
+    swap_known: bool = False
     kept: list[NewReading] = field(default_factory=list)
     directory: FakeDirectory = field(default_factory=FakeDirectory)
     paid_fen: int = OPENING_FEN
@@ -185,9 +138,24 @@ class Story:
             await close_next_days([one for one in ready if one == self.tenancy_id], NOW)
 
     async def _agree(self, _number: int, _key: str) -> None:
-        """All that waits is done, and every day is what the readings so far make of it."""
+        """All that waits is done, and every day is what the readings so far make of it.
+
+        A device that nobody knows of cannot be understood yet.
+        """
         await self.finish()
-        assert await self.days() == self.reference(self.curves(self.kept))
+        _, second = curves = self.curves(self.kept)
+        if self.swap is None or self.swap_known or all(at < self.swap.at for at, _ in second):
+            assert await self.days() == self.reference(curves)
+
+    async def _swap(self, _number: int, _key: str) -> None:
+        """Somebody tells of the exchange, mostly late."""
+        if self.swap is None or self.swap_known:
+            return
+        wish = ExchangeWish(
+            self.swap.at, self.swap.final_wh, self.swap.first_wh, "broken", self.swap.ratio
+        )
+        await record_exchange(self.meter_ids[1], wish, actor="wang", now=NOW)
+        self.swap_known = True
 
     async def _import(self, number: int, _key: str) -> None:
         """The site file once more; or with a new version, which may not touch closed days."""
@@ -197,7 +165,7 @@ class Story:
             new = Tariff(valid_from, number * 10_007, self.tariffs[0].flat)
             wanted = [one for one in wanted if one.valid_from != valid_from] + [new]
         touched = await self._touched_by(wanted)
-        write_site(self.path, wanted)
+        self.write_site(wanted)
         try:
             await import_site(self.path, PROFILES, NOW)
         except SiteFileError:
@@ -343,14 +311,28 @@ class Story:
         ]
 
     def reference(self, paths: Sequence[Curve]) -> dict[date, tuple[int, int]]:
-        """Every day worked out from these readings alone."""
-        newest = max((at for path in paths for at, _ in path), default=None)
-        if newest is None:
-            return {}
+        """Every day worked out from these readings, and the exchange if it is known, alone."""
         meters = [
             [Device(ratio, ROLLOVER_WH, path)] for ratio, path in zip(RATIOS, paths, strict=True)
         ]
-        return bill(meters, [one.price() for one in self.tariffs], OPENED, local_day(newest))
+        if self.swap is not None and self.swap_known:
+            at = self.swap.at
+            old = [*(one for one in paths[1] if one[0] < at), (at, self.swap.final_wh)]
+            new = [(at, self.swap.first_wh), *(one for one in paths[1] if one[0] > at)]
+            meters[1] = [
+                Device(RATIOS[1], ROLLOVER_WH, old),
+                Device(self.swap.ratio, ROLLOVER_WH, new),
+            ]
+        times = [at for meter in meters for device in meter for at, _ in device.readings]
+        if not times:
+            return {}
+        prices = [one.price() for one in self.tariffs]
+        return bill(meters, prices, OPENED, local_day(max(times)))
+
+    def write_site(self, tariffs: Sequence[Tariff]) -> None:
+        """The site file with these versions of its tariff."""
+        ratio = self.swap.ratio if self.swap is not None and self.swap_known else RATIOS[1]
+        write_site(self.path, tariffs, ratio)
 
 
 BOOKS = """
@@ -373,19 +355,18 @@ ORDER BY day
 """
 
 
-def write_site(path: Path, tariffs: Sequence[Tariff]) -> None:
-    """The site file with these versions of its tariff."""
-    tables = "\n".join(one.table() for one in tariffs)
-    path.write_text(SITE.format(code=path.stem, tariffs=tables), encoding="utf-8")
-
-
 async def open_story(
-    folder: Path, paths: Sequence[Curve], order: Sequence[int], *, flat: bool
+    folder: Path,
+    paths: Sequence[Curve],
+    order: Sequence[int],
+    *,
+    flat: bool,
+    swap: Swap | None,
 ) -> Story:
     """A new site; its readings will come in this order."""
     path = folder / f"s{next(_numbers)}.toml"
     tariffs = [Tariff(date(2026, 1, 1), 1_500_000, flat)]
-    write_site(path, tariffs)
+    write_site(path, tariffs, RATIOS[1])
     site_id = (await import_site(path, PROFILES, OPENED)).site_id
     meters = await rows(pool(), "SELECT id FROM meter WHERE site_id = $1 ORDER BY code", site_id)
     [tenancy] = await rows(pool(), "SELECT id FROM tenancy WHERE site_id = $1", site_id)
@@ -402,4 +383,5 @@ async def open_story(
         meter_ids=[one["id"] for one in meters],
         tariffs=tariffs,
         unread=[readings[number] for number in numbers],
+        swap=swap,
     )

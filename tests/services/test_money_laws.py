@@ -2,8 +2,8 @@
 
 The reference (plain_reference.py) works the whole path of true readings out once. The product gets
 the same readings in any order, repeated and among lies, between settling, closing, correcting,
-paying, refunding, imports of tariffs and kills (money_story.py). The few examples of `make test`
-are always the same; to search deep, for as many as you like, and others each time:
+paying, refunding, exchanges told late, imports of tariffs and kills (money_story.py). The few
+examples of `make test` are always the same; to search deep, as many as you like, others each time:
 
     LAWS_EXAMPLES=2000 .venv/bin/python -m pytest --timeout=0 tests/services/test_money_laws.py
 """
@@ -25,7 +25,8 @@ from server.services.readings import forget_months
 from server.services.site_rules import forget_site_rules
 from tests.databases import CopySchema
 from tests.services.money import sum_of_all_accounts_fen
-from tests.services.money_story import HOURS, OPENED, ROLLOVER_WH, Curve, open_story
+from tests.services.money_site import HOURS, OPENED, ROLLOVER_WH
+from tests.services.money_story import Curve, Swap, open_story
 from tests.services.plain_reference import local_day, midnight
 
 DEEP = int(os.environ.get("LAWS_EXAMPLES", "0"))
@@ -55,6 +56,21 @@ def curves(draw: st.DrawFn) -> Curve:
     return path
 
 
+@st.composite
+def swapped(draw: st.DrawFn) -> tuple[Curve, Swap | None]:
+    """A curve on the way of which the device may be replaced, between two readings."""
+    path = draw(curves())
+    if draw(st.booleans()):
+        return path, None
+    number = draw(st.integers(1, len(path) - 1))
+    (before, before_wh), (after, after_wh) = path[number - 1 : number + 1]
+    rise_wh = (after_wh - before_wh) % ROLLOVER_WH
+    final_wh = (before_wh + rise_wh // 2) % ROLLOVER_WH
+    swap = Swap(before + (after - before) / 2, final_wh, 5_000, draw(st.integers(1, 7)))
+    new = [(at, (wh - final_wh) % ROLLOVER_WH + 5_000) for at, wh in path[number:]]
+    return path[:number] + new, swap
+
+
 KILLED = st.sampled_from([0, 0]) | st.integers(1, 20)
 SHARES = st.sampled_from([2, 10, 30, 50])  # of all readings, in per cent
 READS = st.one_of(
@@ -62,7 +78,7 @@ READS = st.one_of(
     st.tuples(st.just("together"), SHARES, st.just(0)),
 )
 OTHERS = st.one_of(
-    st.tuples(st.sampled_from(["settle", "correct", "agree"]), st.just(0), KILLED),
+    st.tuples(st.sampled_from(["settle", "correct", "agree", "swap"]), st.just(0), KILLED),
     st.tuples(st.just("close"), st.integers(0, 5), KILLED),
     st.tuples(st.just("close"), st.integers(0, 5), KILLED),
     st.tuples(st.sampled_from(["desk", "pay", "refund"]), st.integers(1, 5_000), KILLED),
@@ -99,7 +115,8 @@ def slower(path: Curve, keeps: Sequence[bool]) -> Curve:
 @LAWS
 @given(
     flat=st.booleans(),
-    paths=st.tuples(curves(), curves()),
+    first=curves(),
+    second=swapped(),
     keeps=st.lists(st.booleans(), min_size=1, max_size=5),
     order=st.lists(st.integers(0, 5), min_size=1, max_size=50),
     acts=ACTS,
@@ -107,16 +124,19 @@ def slower(path: Curve, keeps: Sequence[bool]) -> Curve:
 async def test_any_order_of_anything_ends_in_the_same_money(
     folder: Path,
     flat: bool,
-    paths: tuple[Curve, Curve],
+    first: Curve,
+    second: tuple[Curve, Swap | None],
     keeps: list[bool],
     order: list[int],
     acts: list[tuple[str, int, int]],
 ) -> None:
-    read = [slower(path, keeps) for path in paths] if flat else list(paths)
-    story = await open_story(folder, read, order, flat=flat)
+    paths, swap = [first, second[0]], second[1]
+    read = [slower(path, keeps) for path in paths] if flat else paths
+    story = await open_story(folder, read, order, flat=flat, swap=swap)
     for name, number, killed in acts:
         await story.act(name, number, killed)
     await story.act("read", 100, 0)
+    await story.act("swap", 0, 0)
     await story.act("agree", 0, 0)
     await story.act("close", 5, 0)
     await story.act("agree", 0, 0)
