@@ -118,11 +118,7 @@ class NoticeRejectedError(PaymentError):
 
 
 class MerchantConfigError(PaymentError):
-    """A merchant's keys or ids cannot be used; names each setting, never its content."""
-
-    def __init__(self, *problems: tuple[str, str]) -> None:
-        super().__init__("; ".join(f"{setting}: {problem}" for setting, problem in problems))
-        self.problems = problems
+    """A merchant's keys or ids cannot be used; names the setting, never its content."""
 
 
 class PaymentPlatform(Protocol):

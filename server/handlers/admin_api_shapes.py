@@ -83,7 +83,7 @@ class MeterShown(msgspec.Struct):
 
 
 class ShopShown(ShopListed):
-    """One shop with its meters; the binding code where a role that may hand it over asks for it."""
+    """One shop with its meters; the binding code for roles that may hand it over."""
 
     shop_token: str
     meters: list[MeterShown]
@@ -106,9 +106,8 @@ class SupplyAsked(msgspec.Struct):
     meters: list[MeterSwitching]
 
 
-SITE = Parameter("site", str, "the site's code, where shop codes are ambiguous", needed=False)
+_SITE = Parameter("site", str, "the site's code, where shop codes are ambiguous", needed=False)
 _QUERY = Parameter("q", str, "part of a code or a name", needed=False)
-_SHOW = Parameter("show", str, "`binding_code`: who looked is in the audit log", needed=False)
 _CURSOR = Parameter("cursor", str, "`next_cursor` of the page before", needed=False)
 
 
@@ -133,7 +132,7 @@ OPERATIONS = (
         summary="The shops that the manager may see",
         tag="manager",
         answer=ShopsListed,
-        query=(_QUERY, SITE, _CURSOR),
+        query=(_QUERY, _SITE, _CURSOR),
         problems=(404,),
     ),
     Operation(
@@ -142,8 +141,8 @@ OPERATIONS = (
         summary="One shop with its meters",
         tag="manager",
         answer=ShopShown,
-        query=(SITE, _SHOW),
-        problems=(403, 409),
+        query=(_SITE,),
+        problems=(409,),
     ),
     Operation(
         method="POST",
@@ -153,7 +152,7 @@ OPERATIONS = (
         status=202,
         body=SupplyWish,
         answer=SupplyAsked,
-        query=(SITE,),
+        query=(_SITE,),
         problems=(403, 409),
     ),
 )

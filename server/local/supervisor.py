@@ -17,15 +17,11 @@ STOP_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A role: its name in messages, its command (a path first) and its whole environment.
-
-    `mute`: what it prints is for machines and not shown; its errors are.
-    """
+    """A role: its name in messages, its command (a path first) and its whole environment."""
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
-    mute: bool = False
 
 
 class Supervisor:
@@ -88,7 +84,7 @@ class Supervisor:
         deaths = 0
         while True:
             begun = time.monotonic()
-            process = spawn(child.argv, env=child.env, output="errors only" if child.mute else None)
+            process = spawn(child.argv, env=child.env)
             self._processes[child.name] = process
             await exited(process)
             signal_group(process, SIGKILL)  # what it left behind would hold its ports

@@ -97,8 +97,9 @@ class SetGateway(_Order, frozen=True, tag="gateway"):
     up: bool
 
 
-MeterOrder = (
-    ShowMeter
+Order = (
+    ListMeters
+    | ShowMeter
     | AddFault
     | ClearFaults
     | ShiftCounter
@@ -106,8 +107,9 @@ MeterOrder = (
     | ExchangeMeter
     | SetRelay
     | PressButton
+    | DropLinks
+    | SetGateway
 )
-Order = ListMeters | MeterOrder | DropLinks | SetGateway
 
 
 def describe(meter: Meter) -> dict[str, object]:
@@ -194,6 +196,18 @@ class ControlPort:
         if code not in self._gateways:
             raise NotFoundError(f"no gateway {code!r} here")
         return self._gateways[code]
+
+
+MeterOrder = (
+    ShowMeter
+    | AddFault
+    | ClearFaults
+    | ShiftCounter
+    | SetRegister
+    | ExchangeMeter
+    | SetRelay
+    | PressButton
+)
 
 
 def _work(meter: Meter, order: MeterOrder) -> None:

@@ -163,6 +163,7 @@ CREATE INDEX notice_by_tenancy ON notice (tenancy_id, created_at);
 ALTER TABLE payment_credit ADD FOREIGN KEY (ledger_transaction_id)
     REFERENCES ledger_transaction (id);
 CREATE INDEX payment_credit_posting ON payment_credit (ledger_transaction_id);
+CREATE INDEX payment_credit_order ON payment_credit (order_id);
 -- what is only added to lies in the order of its time: a day of it is found by next to nothing
 CREATE INDEX ledger_transaction_written ON ledger_transaction USING brin (created_at);
 CREATE INDEX top_up_ordered ON top_up USING brin (created_at);
