@@ -2,9 +2,10 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock python
+.PHONY: help run test check bench mutate lock python
 
 ARGS ?=
+MUTANTS ?=
 PYTEST_ARGS ?= --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 UPGRADE ?=
 
@@ -53,6 +54,11 @@ check: python ## formatter, linter, strict types, import contracts; no tests
 bench: python ## benchmarks; each beside a limit measured in the same run (ARGS="posting audit" for some)
 	@$(INSTALL) development
 	@exec $(BIN)/python -m bench $(ARGS)
+
+mutate: python ## break the money core in 2,000 ways, one at a time: does a test fail? (MUTANTS="server.core.ledger.*")
+	@$(INSTALL) development
+	@$(BIN)/mutmut run --max-children 1 $(MUTANTS)
+	@exec $(BIN)/python tests/core/mutants.py
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/installer/bin/uv pip compile --quiet \
 	--python $(BIN)/python --python-version 3.11 --universal --generate-hashes \

@@ -71,7 +71,11 @@ class Today(msgspec.Struct, frozen=True):
 
 
 class Shop(msgspec.Struct, frozen=True):
-    """`balance_fen` = `wallet_fen` - `open_days_fen` - `reserved_fen`: what is left now."""
+    """`balance_fen` = `wallet_fen` - `open_days_fen` - `reserved_fen`: what is left now.
+
+    The emergency credit is in none of them: `emergency_credit_fen` runs now,
+    `emergency_credit_offered_fen` could be asked for now.
+    """
 
     id: int
     code: str
@@ -88,6 +92,8 @@ class Shop(msgspec.Struct, frozen=True):
     price_now: Price | None
     days_left: int | None
     today: Today
+    emergency_credit_fen: int
+    emergency_credit_offered_fen: int
     supply_state: str
     supply_reasons: list[str]
 
@@ -234,7 +240,10 @@ class TopUpOrdered(msgspec.Struct, frozen=True):
 
 
 class TopUp(msgspec.Struct, frozen=True):
-    """A top-up and its four ticks: paid, credited, commanded, confirmed."""
+    """A top-up and its four ticks: paid, credited, commanded, confirmed.
+
+    `closed` with `paid_at`: the money came and could not be credited; the mall has it as a case.
+    """
 
     top_up_no: str
     shop_id: int
@@ -296,6 +305,8 @@ def shop(one: TenancyOverview) -> Shop:
         price_now=None if one.price_now is None else Price(*one.price_now),
         days_left=one.days_left,
         today=Today(*one.today),
+        emergency_credit_fen=one.emergency_credit_fen,
+        emergency_credit_offered_fen=one.emergency_credit_offered_fen,
         supply_state=one.supply_state,
         supply_reasons=list(one.supply_reasons),
     )

@@ -75,6 +75,10 @@ ROUTES = (
         *("POST", "/shops/{id}/reconnect-confirmations", shops.confirm_reconnection, 201),
         problems=(409,),
     ),
+    _route(
+        *("POST", "/shops/{id}/emergency-credit", shops.ask_emergency_credit, 201),
+        problems=(409,),
+    ),
     _route("GET", "/shops/{id}/usage", shops.get_usage, query=(_FROM, _TO, _STEP)),
     _route("GET", "/shops/{id}/statements", shops.list_statements, query=(_MONTH,)),
     _route("GET", "/shops/{id}/statements/{day}", shops.get_statement),

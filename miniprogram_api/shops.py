@@ -9,7 +9,7 @@ from miniprogram_api.access import tenancy_of
 from miniprogram_api.call import Call
 from server.core.errors import InvalidInputError, NotFoundError
 from server.http.bodies import date_argument, text_argument
-from server.services import confirmations, statements, tenancies
+from server.services import confirmations, emergency_credit, statements, tenancies
 from server.services import usage as usage_of
 from server.services.announce import announce_tenancies
 from server.services.transactions import read_cursor, write_cursor
@@ -40,6 +40,14 @@ async def confirm_reconnection(call: Call) -> answers.Shop:
     """Say that reconnecting is safe, where the shop's policy asks for it."""
     tenancy = await tenancy_of(call.user, call.path("id"))
     await confirmations.confirm_reconnection(tenancy.id, call.now)
+    await announce_tenancies(call.context.wakeups, [tenancy.id])
+    return answers.shop(await tenancies.overview(tenancy.id, call.now))
+
+
+async def ask_emergency_credit(call: Call) -> answers.Shop:
+    """Ask for the emergency credit of the shop's policy, once until a top-up covers the debt."""
+    tenancy = await tenancy_of(call.user, call.path("id"))
+    await emergency_credit.grant(tenancy.id, call.user.id, call.now)
     await announce_tenancies(call.context.wakeups, [tenancy.id])
     return answers.shop(await tenancies.overview(tenancy.id, call.now))
 

@@ -118,7 +118,11 @@ class NoticeRejectedError(PaymentError):
 
 
 class MerchantConfigError(PaymentError):
-    """A merchant's keys or ids cannot be used; names the setting, never its content."""
+    """A merchant's keys or ids cannot be used; names each setting, never its content."""
+
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        super().__init__("; ".join(f"{setting}: {problem}" for setting, problem in problems))
+        self.problems = problems
 
 
 class PaymentPlatform(Protocol):

@@ -30,7 +30,9 @@ from server.core.errors import UnavailableError
 from server.devices.profiles import Profile, load_catalogue
 from server.handlers import (
     admin_api,
+    admin_exchanges,
     admin_pages,
+    front_page,
     health,
     kiosk,
     live,
@@ -40,6 +42,7 @@ from server.handlers import (
 )
 from server.http.answers import install_answers
 from server.http.context import WebContext
+from server.http.routing import PlainRouter
 from server.merchants import Merchants
 from server.models.database import close_database, open_database
 from server.services.site_file import ProfileFacts
@@ -159,7 +162,7 @@ def _weixin(settings: Settings) -> WeixinClient | None:
 
 def create_web_app(context: WebContext, *, name: str = "mallwatt") -> Sanic[Any, Any]:
     """Every HTTP door on one app."""
-    app: Sanic[Any, Any] = Sanic(name, configure_logging=False)
+    app: Sanic[Any, Any] = Sanic(name, configure_logging=False, router=PlainRouter())
     app.config.update(
         REQUEST_MAX_SIZE=REQUEST_BYTES_MAX,
         REQUEST_TIMEOUT=15,
@@ -175,7 +178,9 @@ def create_web_app(context: WebContext, *, name: str = "mallwatt") -> Sanic[Any,
         miniprogram_api.routes,
         payment_callbacks,
         admin_api,
+        admin_exchanges,
         admin_pages,
+        front_page,
         kiosk,
         public_page,
         live,

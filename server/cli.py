@@ -112,6 +112,8 @@ async def _import(settings: Settings, options: argparse.Namespace) -> int:
             counts = getattr(report, name)
             details = ", ".join(f"{table} {count}" for table, count in sorted(counts.items()))
             print(f"{name} {sum(counts.values())}" + (f" ({details})" if details else ""))
+        for warning in report.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         await outside.wakeups.tell("settle")
     return 0
 

@@ -119,7 +119,7 @@ class Merchants:
             return payments.alipay.client.build(alipay, self._settings.alipay_gateway_url)
         except MerchantConfigError as error:
             # no trace: the detail names the setting, and a trace could quote a key
-            log.error("a merchant cannot be used", detail=error.detail)  # noqa: TRY400  see above
+            log.error("a merchant cannot be used", platform=platform, detail=error.detail)  # noqa: TRY400  see above
             return None
 
     async def _close_retired(self) -> None:
@@ -145,9 +145,10 @@ def unusable_settings(
     try:
         load(**_values(settings))
     except MerchantConfigError as error:
-        key = error.code.rpartition(".")[2]
-        text = (error.detail or error.code).removeprefix(error.code).lstrip(": ")
-        faults.append((key if key in settings else f"{key}_file", text))
+        faults += [
+            (setting if setting in settings else f"{setting}_file", problem)
+            for setting, problem in error.problems
+        ]
     return faults
 
 

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import structlog
+from hypothesis import HealthCheck, Phase, settings
 
 from server.local.browser import find_browser
 from server.local.postgres import EmbeddedPostgres
@@ -25,6 +26,19 @@ POSTGRES_URL = pytest.StashKey[str]()
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 # What takes long comes first, so that no worker is left with it when the others have ended.
 LONG_FIRST = ("outside", "pages", "workers", "scenarios", "local", "services", "api")
+
+# A busy machine is no fault of a test. `make mutate` asks the same few questions of every mutant,
+# and once is enough: it need not find the smallest input that shows the fault.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "mutants",
+    settings.get_profile("tests"),
+    max_examples=30,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
+settings.load_profile("tests")
 
 
 @pytest.hookimpl(optionalhook=True)

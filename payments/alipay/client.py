@@ -180,7 +180,7 @@ def build(config: AlipayMerchant, gateway_url: str) -> AlipayPlatform:
     except ValueError:
         usable = False
     if not usable:
-        raise MerchantConfigError("gateway_url is not an http(s) URL", code="gateway_url")
+        raise MerchantConfigError(("gateway_url", "is not an http(s) URL"))
     return AlipayPlatform(config, gateway_url)
 
 

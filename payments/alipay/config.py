@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from payments.alipay import signing
+from payments.contract import MerchantConfigError
+from payments.merchant_settings import Problems, checked_key, refuse
 
 ID_LENGTH_MAX = 32
-KEY_FILE_BYTES_MAX = 16_384
 PRIVATE_KEY_SETTING = "private_key_file"
 PUBLIC_KEY_SETTING = "alipay_public_key_file"
 
@@ -24,36 +25,24 @@ class AlipayMerchant:
 def load(
     *, app_id: str, seller_id: str, private_key_file: Path, alipay_public_key_file: Path
 ) -> AlipayMerchant:
-    """Read the keys and prove that they can be used; MerchantConfigError names the setting."""
-    merchant = AlipayMerchant(
-        app_id=_platform_id(app_id, "app_id"),
-        seller_id=_platform_id(seller_id, "seller_id"),
-        private_key_pem=_key_text(private_key_file, PRIVATE_KEY_SETTING),
-        alipay_public_key_pem=_key_text(alipay_public_key_file, PUBLIC_KEY_SETTING),
+    """Read the keys and prove that they can be used; MerchantConfigError names all faults."""
+    problems = Problems()
+    problems.take(lambda: _check_id(app_id, "app_id"))
+    problems.take(lambda: _check_id(seller_id, "seller_id"))
+    private = problems.take(
+        lambda: checked_key(PRIVATE_KEY_SETTING, private_key_file, signing.private_key)
     )
-    private_key = signing.private_key(merchant.private_key_pem, PRIVATE_KEY_SETTING)
-    public_key = signing.public_key(merchant.alipay_public_key_pem, PUBLIC_KEY_SETTING)
-    if private_key.public_key().public_numbers() == public_key.public_numbers():
-        signing.refuse(PUBLIC_KEY_SETTING, "is the app's own public key; Alipay's is needed")
-    return merchant
+    public = problems.take(
+        lambda: checked_key(PUBLIC_KEY_SETTING, alipay_public_key_file, signing.public_key)
+    )
+    if private is None or public is None or problems.found:
+        raise MerchantConfigError(*problems.found)
+    ours = signing.private_key(private, PRIVATE_KEY_SETTING).public_key()
+    if ours == signing.public_key(public, PUBLIC_KEY_SETTING):
+        refuse(PUBLIC_KEY_SETTING, "is the app's own public key; Alipay's is needed")
+    return AlipayMerchant(app_id, seller_id, private, public)
 
 
-def _platform_id(value: str, setting: str) -> str:
+def _check_id(value: str, setting: str) -> None:
     if not (value.isascii() and value.isdigit() and len(value) <= ID_LENGTH_MAX):
-        signing.refuse(setting, f"is not made of 1 to {ID_LENGTH_MAX} digits")
-    return value
-
-
-def _key_text(path: Path, setting: str) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(KEY_FILE_BYTES_MAX + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        signing.refuse(setting, f"cannot be read: {reason}")
-    if len(content) > KEY_FILE_BYTES_MAX:
-        signing.refuse(setting, "is too large for a key file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        signing.refuse(setting, "is not a text file")
+        refuse(setting, f"is not made of 1 to {ID_LENGTH_MAX} digits")

@@ -7,7 +7,7 @@ Here the hash is fixed, and native code signs a hundred times faster.
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from typing import Never, TypeVar
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from payments.contract import MerchantConfigError
+from payments.merchant_settings import refuse
 
 KEY_BITS_MIN = 2048
 
@@ -68,11 +68,6 @@ def _strong(key: K, setting: str) -> K:
     if key.key_size < KEY_BITS_MIN:
         refuse(setting, f"is a key of fewer than {KEY_BITS_MIN} bits")
     return key
-
-
-def refuse(setting: str, problem: str) -> Never:
-    """Raise MerchantConfigError; no cause goes with it, for a parser's message may quote a key."""
-    raise MerchantConfigError(f"{setting} {problem}", code=setting) from None
 
 
 def canonical(params: Mapping[str, str], *, without: frozenset[str]) -> str:

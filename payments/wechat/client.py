@@ -121,7 +121,7 @@ def build(config: WeChatMerchant, base_url: str = API_URL) -> WeChatPlatform:
     """The platform for one merchant; no network yet. Build once, keep, `aclose` at the end."""
     parts = urlsplit(base_url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise MerchantConfigError("the WeChat Pay URL must be http(s) without a query")
+        raise MerchantConfigError(("wechat_pay_url", "is not an http(s) URL without a query"))
     return WeChatPlatform(config, base_url)
 
 

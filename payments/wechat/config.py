@@ -1,19 +1,19 @@
 """A merchant's ids and keys at WeChat Pay: read from files, checked before first use."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Never, TypeVar
+from typing import TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from payments.contract import MerchantConfigError
+from payments.merchant_settings import Problems, checked_key, read_key, refuse
 
 API_URL = "https://api.mch.weixin.qq.com"
-KEY_FILE_BYTES_MAX = 16 * 1024
 RSA_BITS_MIN = 2048
 
 _IDS = {
@@ -40,12 +40,12 @@ class WeChatMerchant:
     platform_public_key_id: str
 
     def __post_init__(self) -> None:
-        for setting, form in _IDS.items():
-            if form.fullmatch(getattr(self, setting)) is None:
-                _refuse(setting, "is not of the form that WeChat Pay gives")
+        misshapen = _misshapen({setting: getattr(self, setting) for setting in _IDS})
+        if misshapen:
+            raise MerchantConfigError(*misshapen)
         ours = private_key(self.private_key_pem).public_key()
         if ours == public_key(self.platform_public_key_pem):
-            _refuse("platform_public_key", "is the merchant's own; the platform's is needed")
+            refuse("platform_public_key", "is the merchant's own; the platform's is needed")
 
 
 def load(
@@ -58,30 +58,50 @@ def load(
     platform_public_key_file: Path,
     platform_public_key_id: str,
 ) -> WeChatMerchant:
-    """A merchant from the settings of a site file; raises MerchantConfigError naming one."""
-    apiv3_key = _read("apiv3_key_file", apiv3_key_file).strip()
-    if _IDS["apiv3_key"].fullmatch(apiv3_key) is None:
-        _refuse("apiv3_key_file", "holds no APIv3 key (32 characters)")
-    private = _read("private_key_file", private_key_file)
-    private_key(private, "private_key_file")
-    public = _read("platform_public_key_file", platform_public_key_file)
-    public_key(public, "platform_public_key_file")
+    """A merchant from the settings of a site file; MerchantConfigError names all faults."""
+    problems = Problems()
+    apiv3_key = problems.take(lambda: _apiv3_key(apiv3_key_file))
+    private = problems.take(lambda: checked_key("private_key_file", private_key_file, private_key))
+    public = problems.take(
+        lambda: checked_key("platform_public_key_file", platform_public_key_file, public_key)
+    )
+    ids = {
+        "mchid": mchid,
+        "appid": appid,
+        "cert_serial": cert_serial,
+        "platform_public_key_id": platform_public_key_id,
+    }
+    problems.found += _misshapen(ids)
+    if apiv3_key is None or private is None or public is None or problems.found:
+        raise MerchantConfigError(*problems.found)
     return WeChatMerchant(
-        mchid=mchid,
-        appid=appid,
+        **ids,
         apiv3_key=apiv3_key,
         private_key_pem=private,
-        cert_serial=cert_serial,
         platform_public_key_pem=public,
-        platform_public_key_id=platform_public_key_id,
     )
+
+
+def _apiv3_key(path: Path) -> str:
+    key = read_key("apiv3_key_file", path).strip()
+    if _IDS["apiv3_key"].fullmatch(key) is None:
+        refuse("apiv3_key_file", "holds no APIv3 key (32 characters)")
+    return key
+
+
+def _misshapen(ids: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [
+        (setting, "is not of the form that WeChat Pay gives")
+        for setting, value in ids.items()
+        if _IDS[setting].fullmatch(value) is None
+    ]
 
 
 def private_key(pem: str, setting: str = "private_key_pem") -> RSAPrivateKey:
     """The merchant's key in a PEM text; raises MerchantConfigError."""
     key = _parse(setting, lambda: serialization.load_pem_private_key(pem.encode(), password=None))
     if not isinstance(key, RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
-        _refuse(setting, f"is not an RSA private key of {RSA_BITS_MIN} bits or more")
+        refuse(setting, f"is not an RSA private key of {RSA_BITS_MIN} bits or more")
     return key
 
 
@@ -89,7 +109,7 @@ def public_key(pem: str, setting: str = "platform_public_key_pem") -> RSAPublicK
     """The platform's key in a PEM text; raises MerchantConfigError."""
     key = _parse(setting, lambda: serialization.load_pem_public_key(pem.encode()))
     if not isinstance(key, RSAPublicKey) or key.key_size < RSA_BITS_MIN:
-        _refuse(setting, f"is not an RSA public key of {RSA_BITS_MIN} bits or more")
+        refuse(setting, f"is not an RSA public key of {RSA_BITS_MIN} bits or more")
     return key
 
 
@@ -97,23 +117,4 @@ def _parse(setting: str, parse: Callable[[], _Key]) -> _Key:
     try:
         return parse()
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it asks for a password
-        _refuse(setting, "is not the kind of key that is asked for here (unencrypted PEM)")
-
-
-def _read(setting: str, path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(KEY_FILE_BYTES_MAX + 1)
-    except OSError as error:
-        _refuse(setting, f"cannot be read: {error.strerror}")
-    if len(content) > KEY_FILE_BYTES_MAX:
-        _refuse(setting, "is too large for a key file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        _refuse(setting, "is not a text file")
-
-
-def _refuse(setting: str, problem: str) -> Never:
-    name = f"merchant.wechat.{setting}"
-    raise MerchantConfigError(f"{name}: {problem}", code=name) from None
+        refuse(setting, "is not the kind of key that is asked for here (unencrypted PEM)")

@@ -39,6 +39,11 @@ class HolidayCalendar:
         """Whether the holidays of this day's year are known."""
         return self.first_year <= day.year <= self.last_year
 
+    @property
+    def first_unknown_day(self) -> date:
+        """The day from which on no holidays are known."""
+        return date(self.last_year + 1, 1, 1)
+
     def day_type(self, day: date) -> DayType:
         """Holiday beats weekend, a moved workday is a workday; unknown years have no holidays."""
         if self.knows(day):

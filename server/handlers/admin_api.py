@@ -4,8 +4,10 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import empty
 
 from server.core.supply.control_state import ControlState
+from server.handlers import admin_kiosks, admin_money_shapes
 from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
-from server.handlers.admin_regions import binding_code_for
+from server.handlers.admin_money import add_approvals, add_money
+from server.handlers.admin_regions import asked_binding_code
 from server.handlers.admin_sessions import api_manager
 from server.handlers.supply_acts import ask_for
 from server.http.answers import iso, json_answer
@@ -22,9 +24,12 @@ from server.services.managers import Manager
 def blueprint(context: WebContext) -> Blueprint:
     """The routes under /api/admin/v1."""
     room = Blueprint("admin_api", url_prefix=PREFIX)
-    attach(room, OPERATIONS)
+    attach(room, (*OPERATIONS, *admin_money_shapes.OPERATIONS, *admin_kiosks.OPERATIONS))
     _add_sessions(room, context)
     _add_shops(room, context)
+    add_money(room, context)
+    add_approvals(room, context)
+    admin_kiosks.add_kiosk_calls(room, context)
     return room
 
 
@@ -64,7 +69,7 @@ def _add_shops(room: Blueprint, context: WebContext) -> None:
         shop = await _find(request, manager, code)
         meters = [_metered(meter) for meter in await admin_views.meters(shop.shop_id)]
         answer = {**_listed(shop), "shop_token": shop.shop_token, "meters": meters}
-        binding_code = await binding_code_for(manager, shop)
+        binding_code = await asked_binding_code(request, context, manager, shop)
         if binding_code is not None:
             answer["binding_code"] = binding_code
         return json_answer(answer)

@@ -83,7 +83,7 @@ class MeterShown(msgspec.Struct):
 
 
 class ShopShown(ShopListed):
-    """One shop with its meters; the binding code for roles that may hand it over."""
+    """One shop with its meters; the binding code where a role that may hand it over asks for it."""
 
     shop_token: str
     meters: list[MeterShown]
@@ -106,8 +106,9 @@ class SupplyAsked(msgspec.Struct):
     meters: list[MeterSwitching]
 
 
-_SITE = Parameter("site", str, "the site's code, where shop codes are ambiguous", needed=False)
+SITE = Parameter("site", str, "the site's code, where shop codes are ambiguous", needed=False)
 _QUERY = Parameter("q", str, "part of a code or a name", needed=False)
+_SHOW = Parameter("show", str, "`binding_code`: who looked is in the audit log", needed=False)
 _CURSOR = Parameter("cursor", str, "`next_cursor` of the page before", needed=False)
 
 
@@ -132,7 +133,7 @@ OPERATIONS = (
         summary="The shops that the manager may see",
         tag="manager",
         answer=ShopsListed,
-        query=(_QUERY, _SITE, _CURSOR),
+        query=(_QUERY, SITE, _CURSOR),
         problems=(404,),
     ),
     Operation(
@@ -141,8 +142,8 @@ OPERATIONS = (
         summary="One shop with its meters",
         tag="manager",
         answer=ShopShown,
-        query=(_SITE,),
-        problems=(409,),
+        query=(SITE, _SHOW),
+        problems=(403, 409),
     ),
     Operation(
         method="POST",
@@ -152,7 +153,7 @@ OPERATIONS = (
         status=202,
         body=SupplyWish,
         answer=SupplyAsked,
-        query=(_SITE,),
+        query=(SITE,),
         problems=(403, 409),
     ),
 )

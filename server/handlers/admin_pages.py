@@ -9,11 +9,14 @@ from server.core.errors import (
     UnauthenticatedError,
 )
 from server.core.supply.control_state import ControlState
+from server.handlers.admin_kiosks import add_kiosk_pages
+from server.handlers.admin_money_pages import add_approval_pages, add_money_pages
 from server.handlers.admin_regions import (
     ShopFacts,
-    binding_code_for,
+    asked_binding_code,
     gather_overview,
     gather_shop,
+    receipts_for,
 )
 from server.handlers.admin_sessions import page_manager
 from server.handlers.guards import (
@@ -32,7 +35,7 @@ from server.http.answers import status_of
 from server.http.bodies import limited_address, text_argument
 from server.http.context import WebContext
 from server.services import manager_acts, managers
-from server.services.manager_acts import Act
+from server.services.manager_acts import Act, may
 from server.services.managers import SESSION_LIFE, Manager
 
 PATH = "/admin"
@@ -54,6 +57,9 @@ def blueprint(context: WebContext) -> Blueprint:
     _add_sessions(room, context)
     _add_views(room, context)
     _add_supply(room, context)
+    add_kiosk_pages(room, context)
+    add_money_pages(room, context)
+    add_approval_pages(room, context)
     return room
 
 
@@ -104,7 +110,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             "admin_overview.html",
             manager=manager,
             csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
-            seen=await gather_overview(request, manager),
+            seen=await gather_overview(request, manager, context.clock()),
             search=request.query_string,
         )
 
@@ -112,6 +118,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
     async def one_shop(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context, Act.READ)
         facts = await gather_shop(request, context, manager, code)
+        binding_code = await asked_binding_code(request, context, manager, facts.shop)
         return page(
             request,
             context,
@@ -119,7 +126,10 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             manager=manager,
             csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
             facts=facts,
-            binding_code=await binding_code_for(manager, facts.shop),
+            binding_code=binding_code,
+            may_see_code=may(manager.role, Act.BINDING_CODES),
+            receipts=await receipts_for(manager, facts.shop),
+            posted=text_argument(request, "told") == "posted",
         )
 
 

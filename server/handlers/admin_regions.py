@@ -1,12 +1,13 @@
 """What the managers' pages show, gathered once for the first page and for each live look."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sanic import Request
 
 from server.core.calendar import local_day
+from server.core.errors import InvalidInputError
 from server.handlers.admin_sessions import page_manager
 from server.handlers.charts import DayChart, day_chart
 from server.handlers.regions import Live, Regions
@@ -14,8 +15,9 @@ from server.handlers.rendering import fragment
 from server.http.bodies import text_argument
 from server.http.context import WebContext
 from server.http.locale import locale_of
-from server.services import admin_views, tenancies, usage
+from server.services import admin_views, approvals, bindings, tenancies, usage
 from server.services.admin_views import ActLine, Counts, MeterLine, ShopLine, SiteRef
+from server.services.desk import Receipt, receipts_of
 from server.services.manager_acts import Act, may
 from server.services.managers import Manager
 from server.services.tenancies import TenancyOverview
@@ -34,6 +36,7 @@ class Overview:
     counts: Counts
     shops: list[ShopLine]
     more: bool
+    waiting: int  # for a second person
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,11 @@ class ShopFacts:
     meters: list[MeterLine]
     acts: list[ActLine]
     may_switch: bool
+    may_pay: bool
     stale: bool  # the last reading is too old to show a balance without a word
 
 
-async def gather_overview(request: Request, manager: Manager) -> Overview:
+async def gather_overview(request: Request, manager: Manager, now: datetime) -> Overview:
     """The overview of the mall asked for, or of all."""
     malls = await admin_views.sites(manager.site_id)
     code = text_argument(request, "site")
@@ -65,6 +69,7 @@ async def gather_overview(request: Request, manager: Manager) -> Overview:
         counts=await admin_views.counts(site_id),
         shops=shops[:SHOPS_ON_PAGE],
         more=len(shops) > SHOPS_ON_PAGE,
+        waiting=await approvals.count_waiting(site_id, now),
     )
 
 
@@ -91,15 +96,28 @@ async def gather_shop(
         meters=meters,
         acts=await admin_views.acts(shop.site_id, subjects),
         may_switch=may(manager.role, Act.SUPPLY),
+        may_pay=may(manager.role, Act.MONEY),
         stale=admin_views.is_stale(shop.last_reading_at, now),
     )
 
 
-async def binding_code_for(manager: Manager, shop: ShopLine) -> str | None:
-    """The code with which a tenant binds, for the roles that hand it over."""
-    if shop.tenancy_id is None or not may(manager.role, Act.BINDING_CODES):
+async def asked_binding_code(
+    request: Request, context: WebContext, manager: Manager, shop: ShopLine
+) -> str | None:
+    """The binding code where `?show=binding_code` asks for it; raises ForbiddenError."""
+    show = text_argument(request, "show")
+    if show not in {None, "binding_code"}:
+        raise InvalidInputError("show is binding_code")
+    if show is None or shop.tenancy_id is None:
         return None
-    return await admin_views.binding_code(shop.tenancy_id)
+    return await bindings.show_code(shop.tenancy_id, manager, context.clock())
+
+
+async def receipts_for(manager: Manager, shop: ShopLine) -> list[Receipt]:
+    """What was taken at the desk for who lives there, for the roles that may take it back."""
+    if shop.tenancy_id is None or not may(manager.role, Act.MONEY):
+        return []
+    return await receipts_of(shop.tenancy_id)
 
 
 async def overview_live(request: Request, context: WebContext) -> Live:
@@ -108,7 +126,7 @@ async def overview_live(request: Request, context: WebContext) -> Live:
 
     async def look() -> Regions:
         manager = await page_manager(request, context, Act.READ)
-        seen = await gather_overview(request, manager)
+        seen = await gather_overview(request, manager, context.clock())
         return Regions(
             {
                 name: fragment(locale, f"region_{name}.html", seen=seen, now=context.clock())

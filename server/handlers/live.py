@@ -77,6 +77,9 @@ def event(number: int, name: str, markup: str) -> str:
 
 async def _stream(request: Request, context: WebContext, slots: StreamSlots, live: Live) -> None:
     """Send each region when it changed, until the page is over, gone or unwelcome."""
+    if request.method == "HEAD":  # there is nobody to look
+        await (await _open(request)).eof()
+        return
     loop = asyncio.get_running_loop()
     sent: dict[str, str] = {}
     with slots.take(live.holder), OPEN_STREAMS.track_inprogress():

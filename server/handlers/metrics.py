@@ -16,6 +16,8 @@ HELP = {
     "outbox_open": "Messages that wait to be sent",
     "bus_jobs_open": "Jobs that wait for a bus",
     "gateways_unowned": "Gateways that no collector holds",
+    "sites_without_holidays": "Sites whose prices or quiet hours ask for holidays of a year that"
+    " is not known, now or in 60 days",
 }
 
 

@@ -42,6 +42,19 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "unavailable": ("服务暂不可用，请稍后再试", "Not available right now; try again"),
     "payment_platform": ("支付平台暂不可用", "The payment platform did not accept this"),
     "no_relay": ("该商铺没有可控制的电表", "This shop has no meter with a relay"),
+    "receipt_used": ("收据号已用于另一笔收款", "This receipt number was used for another payment"),
+    "already_reversed": ("该笔收款已冲正", "This payment was taken back already"),
+    "reason_needed": ("请填写原因", "A reason is needed"),
+    "tenancy_ended": ("该租期已结束", "This tenancy has ended"),
+    "vacant": ("该商铺无租户", "Nobody lives in this shop"),
+    "own_approval": ("不能审批自己提交的申请", "Who asked may not decide"),
+    "approval_over": ("该申请已处理或已过期", "This was decided already, or has expired"),
+    "no_emergency_credit": ("该商铺无应急额度", "This shop has no emergency credit"),
+    "emergency_credit_running": (
+        "应急额度已启用，充值补足欠费后可再次申请",
+        "The emergency credit is in use already; it can be had again once a top-up covers the debt",
+    ),
+    "emergency_credit_not_needed": ("余额充足，暂不可申请应急额度", "The balance is not low yet"),
     "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),
 }
 

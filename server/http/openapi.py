@@ -41,7 +41,7 @@ class Operation:
     """One method of one path, such as `/shops/{id}`; `answer` None: there is no body.
 
     `problems` are the statuses of its own; what follows from a token, a body or the path is added.
-    `others` are answers that are neither the good one nor a problem: status -> shape.
+    `others` are answers beside the good one that are no problem: status -> shape.
     """
 
     method: str
@@ -160,7 +160,8 @@ def _responses(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
         responses[str(status)] = {"description": PROBLEMS[status], "content": problem}
     for status, shape in sorted(operation.others.items()):
         content = {operation.media_type: {"schema": schema_of[shape]}}
-        responses[str(status)] = {"description": "Refused in the caller's form", "content": content}
+        about = operation.summary if status < 400 else "Refused in the caller's form"
+        responses[str(status)] = {"description": about, "content": content}
     responses["default"] = {"description": "Anything else that went wrong", "content": problem}
     return responses
 

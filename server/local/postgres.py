@@ -4,16 +4,15 @@ import asyncio
 import contextlib
 import os
 import secrets
-import subprocess
 import time
 from itertools import chain
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGQUIT
-from types import TracebackType
 from typing import Self
 
 import asyncpg
 
+from server.local.embedded import EmbeddedServer
 from server.local.ports import LOOPBACK, free_port, is_free
 from server.local.postgres_folder import PASSWORD_FOR_INITDB, PostgresFolder
 from server.local.postgres_programs import Programs, find_programs
@@ -50,18 +49,19 @@ SETTINGS = {
 }
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL in `data_dir`, for as long as the `async with` lasts; a death is repaired.
 
     Enter it in the main thread. Raises LocalServerError with one line that says why.
     """
 
+    name = "PostgreSQL"
+
     def __init__(self, data_dir: Path, *, say: Say = say_nothing) -> None:
+        super().__init__()
         self._folder = PostgresFolder(data_dir.absolute() / "postgres")
         self._say = say
-        self._stack = contextlib.AsyncExitStack()
         self._programs = Programs(Path(), "")
-        self._process: subprocess.Popen[bytes] | None = None
         self._password = ""
         self._port = 0
 
@@ -73,12 +73,6 @@ class EmbeddedPostgres:
     def url_of(self, database: str) -> str:
         """Where another database of the same server is, or would be."""
         return f"postgres://{SUPERUSER}:{self._password}@{LOOPBACK}:{self._port}/{database}"
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
@@ -94,14 +88,6 @@ class EmbeddedPostgres:
             stack.push_async_callback(cancel, asyncio.create_task(keeper))
             self._stack = stack.pop_all()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
 
     async def _end_orphan(self) -> None:
         """Stop a server that outlived its parent; ours must be our own child."""
@@ -155,12 +141,6 @@ class EmbeddedPostgres:
             raise LocalServerError(f"PostgreSQL cannot be set up: {error}") from error
         finally:
             folder.forget_draft()
-
-    @property
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise LocalServerError("PostgreSQL was not started")
-        return self._process
 
     def _spawn(self, command: list[str], cwd: Path) -> int:
         """Start one of the programs; where its words begin in the log."""

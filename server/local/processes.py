@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
-from typing import IO
+from typing import IO, Literal
 
 from server.core.errors import MallwattError
 
@@ -20,6 +20,7 @@ POLL_S = 0.02
 PAUSES_S = (0.2, 0.5, 1, 2, 4)  # before each new start; all within the promised 5 s
 
 Say = Callable[[str], None]
+ErrorsOnly = Literal["errors only"]  # these go where ours do; what it prints is for machines
 
 
 class LocalServerError(MallwattError):
@@ -46,7 +47,7 @@ def spawn(
     env: Mapping[str, str],
     cwd: Path | None = None,
     account: Account | None = None,
-    output: IO[bytes] | None = None,
+    output: IO[bytes] | ErrorsOnly | None = None,
     death_signal: Signals = SIGTERM,
     by_kernel: bool = sys.platform == "linux",
 ) -> subprocess.Popen[bytes]:
@@ -63,8 +64,8 @@ def spawn(
         env=dict(env),
         cwd=cwd,
         stdin=subprocess.DEVNULL if by_kernel else subprocess.PIPE,
-        stdout=output,
-        stderr=output,
+        stdout=subprocess.DEVNULL if output == "errors only" else output,
+        stderr=None if output == "errors only" else output,
         process_group=0,
     )
 

@@ -6,10 +6,8 @@ import importlib.util
 import os
 import secrets
 import shutil
-import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import redis.asyncio
@@ -17,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from server.local.embedded import EmbeddedServer
 from server.local.ports import LOOPBACK, free_port
 from server.local.processes import (
     LocalServerError,
@@ -55,18 +54,19 @@ def find_programs() -> list[Path]:
     return [path for path in found if os.access(path, os.X_OK)]
 
 
-class EmbeddedRedis:
+class EmbeddedRedis(EmbeddedServer):
     """Redis for as long as the `async with` lasts; a death is repaired. Main thread only.
 
     Where none can be started it says so in a line and `url` is None: MallWatt goes on without.
     """
 
+    name = "Redis"
+
     def __init__(self, data_dir: Path, *, say: Say = say_nothing) -> None:
+        super().__init__()
         self._home = data_dir.absolute() / "redis"
         self._say = say
-        self._stack = contextlib.AsyncExitStack()
         self._program: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self._password = secrets.token_urlsafe(24)
         self._port = 0
 
@@ -77,12 +77,6 @@ class EmbeddedRedis:
             return None
         return f"redis://:{self._password}@{LOOPBACK}:{self._port}/0"
 
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
-
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._stop)
@@ -91,14 +85,6 @@ class EmbeddedRedis:
                 stack.push_async_callback(cancel, asyncio.create_task(keeper))
             self._stack = stack.pop_all()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
 
     async def _start_some(self) -> bool:
         """Start the first program that works; False, with a line, where none does."""
@@ -116,12 +102,6 @@ class EmbeddedRedis:
         if not programs:
             self._say("no redis-server and no wheel of one for this machine: going on without")
         return False
-
-    @property
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise LocalServerError("Redis was not started")
-        return self._process
 
     def _spawn(self) -> None:
         """Start the program; its password stays out of the process list."""

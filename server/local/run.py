@@ -136,7 +136,8 @@ def _environment(settings: Settings) -> Mapping[str, str]:
 async def _load_demo(settings: Settings, folder: DemoFolder) -> list[str]:
     """Load the demo mall at the first start; how to log in."""
     async with server.app.open_outside(settings):
-        if not await has_sites():
+        first_start = not await has_sites()
+        if first_start:
             folder.write_site_file(DEMO)
             profiles = server.app.profile_facts(settings)
             now = await load_demo(DEMO, folder.site_path, profiles, server.app.wall_clock, say)
@@ -146,7 +147,7 @@ async def _load_demo(settings: Settings, folder: DemoFolder) -> list[str]:
             await managers.add(DEMO_MANAGER, password, Role.OWNER, None, server.app.wall_clock())
         return [
             f"log in at {settings.public_url}/admin as {DEMO_MANAGER} with {password}",
-            *await folder.hints(settings),
+            *await folder.hints(settings, DEMO, first_start=first_start),
         ]
 
 

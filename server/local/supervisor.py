@@ -17,11 +17,15 @@ STOP_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A role: its name in messages, its command (a path first) and its whole environment."""
+    """A role: its name in messages, its command (a path first) and its whole environment.
+
+    `mute`: what it prints is for machines and not shown; its errors are.
+    """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
+    mute: bool = False
 
 
 class Supervisor:
@@ -84,7 +88,7 @@ class Supervisor:
         deaths = 0
         while True:
             begun = time.monotonic()
-            process = spawn(child.argv, env=child.env)
+            process = spawn(child.argv, env=child.env, output="errors only" if child.mute else None)
             self._processes[child.name] = process
             await exited(process)
             signal_group(process, SIGKILL)  # what it left behind would hold its ports

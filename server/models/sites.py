@@ -9,6 +9,7 @@ class Site(Model):
     """A mall. `rules_version` changes with every import: by it processes know their rules old.
 
     `approval` is from which amounts a second person is needed; null: the defaults.
+    `holidays_until` is the last year whose public holidays its closed days were rated with.
     """
 
     id = fields.BigIntField(primary_key=True)
@@ -20,6 +21,7 @@ class Site(Model):
     weixin_templates: fields.Field[dict[str, object]] = fields.JSONField()
     approval: fields.Field[dict[str, int] | None] = fields.JSONField(null=True)
     rules_version = fields.BigIntField(default=0)
+    holidays_until = fields.IntField(default=0)
     created_at = fields.DatetimeField()
 
     class Meta:

@@ -223,16 +223,6 @@ async def meters(shop_id: int) -> list[MeterLine]:
     return [_meter_line(line) for line in found]
 
 
-async def binding_code(tenancy_id: int) -> str:
-    """The code with which a tenant binds; only for whom the role table lets see it."""
-    found = await database.row(
-        database.pool(), "SELECT binding_code FROM tenancy WHERE id = $1", tenancy_id
-    )
-    if found is None:
-        raise NotFoundError("tenancy")
-    return str(found["binding_code"])
-
-
 async def acts(site_id: int, subjects: Sequence[str], limit: int = 10) -> list[ActLine]:
     """The newest acts on these subjects (`shop:CODE`, `meter:CODE`)."""
     found = await database.rows(

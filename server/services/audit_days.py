@@ -357,11 +357,18 @@ def _audit_day(report: AuditReport, one: _Closed) -> None:
         report.blame(RULE, _subject(one.row), f"was made from {lost} readings that are gone")
         return
     different = _differences(one)
-    if different and (one.row["is_due"] or any(path.changed for path in one.paths)):
+    changed = any(path.changed for path in one.paths)
+    if different and (one.row["is_due"] or changed or _knows_holidays_since(one)):
         report.awaiting_correction += 1
     elif different:
         detail = f"differs in {', '.join(different)}"
         report.blame(RULE, _subject(one.row), detail)
+
+
+def _knows_holidays_since(one: _Closed) -> bool:
+    """Whether the day was closed before its year's holidays were known, and they are now."""
+    unknown = one.document.get("holidays_known") is False
+    return unknown and chinese_holidays().knows(one.row["day"])
 
 
 def _differences(one: _Closed) -> list[str]:

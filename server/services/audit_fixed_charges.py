@@ -25,22 +25,29 @@ from server.services.audit_window import Window
 BATCH = 500
 RATED, POSTED, PAID = "fixed_charge_rated", "fixed_charge_posted", "fixed_charge_paid_once"
 
-# In the order of the primary key, from behind the last one seen.
+# In the order of the primary key, from behind the last one seen. OFFSET 0 and LIMIT 1 keep the rest
+# to steps into keys, whatever the statistics say.
 STATEMENTS = """
 SELECT charged.site_id, charged.tenancy_id, charged.day, charged.version, charged.amount_fen,
        charged.document, tenancy.id IS NOT NULL AS is_of_tenancy, tenancy.fixed_open_day,
        (tenancy.opened_at AT TIME ZONE site.timezone)::date AS moved_in,
        (tenancy.closed_at AT TIME ZONE site.timezone)::date AS moved_out,
-       (SELECT coalesce(sum(transfer.amount_fen), 0)::text
-        FROM ledger_transaction posted
-        JOIN ledger_transfer transfer ON transfer.transaction_id = posted.id
-        JOIN account ON account.id = transfer.debit_account_id
-        WHERE posted.id = charged.ledger_transaction_id AND posted.site_id = charged.site_id
-          AND posted.flow = 'fixed_charge.charged' AND account.kind = 'fixed_charges_wallet'
-          AND account.tenancy_id = charged.tenancy_id) AS posted_fen,
+       (SELECT coalesce(sum(posted.amount_fen), 0)::text FROM (
+            SELECT transfer.amount_fen, transfer.debit_account_id
+            FROM ledger_transaction event
+            JOIN ledger_transfer transfer ON transfer.transaction_id = event.id
+            WHERE event.id = charged.ledger_transaction_id AND event.site_id = charged.site_id
+              AND event.flow = 'fixed_charge.charged' OFFSET 0
+        ) AS posted
+        WHERE (SELECT account.kind = 'fixed_charges_wallet'
+                   AND account.tenancy_id = charged.tenancy_id
+               FROM account WHERE account.id = posted.debit_account_id)) AS posted_fen,
        (SELECT min(neighbour.id) FROM tenancy neighbour
-        JOIN fixed_charge_statement other ON other.site_id = charged.site_id
-            AND other.tenancy_id = neighbour.id AND other.day = charged.day
+        CROSS JOIN LATERAL (
+            SELECT 1 FROM fixed_charge_statement other
+            WHERE other.site_id = charged.site_id AND other.tenancy_id = neighbour.id
+              AND other.day = charged.day LIMIT 1
+        ) AS paid
         WHERE neighbour.shop_id = tenancy.shop_id AND neighbour.id < tenancy.id) AS paid_by
 FROM (
     SELECT * FROM fixed_charge_statement

@@ -11,6 +11,8 @@ from datetime import datetime
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services import guesses
+from server.services.manager_acts import Act, Deed, record_act, require
+from server.services.managers import Manager
 
 USER_SCOPE, SHOP_SCOPE = "binding_user", "binding_shop"
 GUESSES_PER_USER, GUESSES_PER_SHOP, GUESS_WINDOW_S = 5, 10, 900
@@ -36,6 +38,10 @@ UPDATE binding SET ended_at = $3
 WHERE user_id = $1 AND tenancy_id = $2 AND ended_at IS NULL RETURNING id
 """
 
+CODE = """
+SELECT tenancy.binding_code, tenancy.site_id, shop.code AS shop_code
+FROM tenancy JOIN shop ON shop.id = tenancy.shop_id WHERE tenancy.id = $1
+"""
 TIMEZONE = """
 SELECT site.timezone FROM binding JOIN tenancy ON tenancy.id = binding.tenancy_id
 JOIN site ON site.id = tenancy.site_id
@@ -111,6 +117,19 @@ async def unbind(user_id: int, tenancy_id: int, now: datetime) -> None:
     """End a binding; raises NotFoundError where there is none."""
     if await row(pool(), UNBIND, user_id, tenancy_id, now) is None:
         raise NotFoundError("no such binding")
+
+
+async def show_code(tenancy_id: int, manager: Manager, now: datetime) -> str:
+    """The code with which a tenant binds, for a manager who hands it over; who looked is kept."""
+    require(manager.role, Act.BINDING_CODES)
+    async with transaction() as connection:
+        found = await row(connection, CODE, tenancy_id)
+        if found is None or manager.site_id not in {None, found["site_id"]}:
+            raise NotFoundError("tenancy")
+        subject = f"shop:{found['shop_code']}"
+        deed = Deed(found["site_id"], manager.name, "binding_code.view", subject, "", {})
+        await record_act(connection, deed, now)
+        return str(found["binding_code"])
 
 
 async def _shop_of(connection: Connection, shop_token: str) -> Row:

@@ -16,6 +16,7 @@ from server.core.supply.state import ActionKind, MeterControl, next_action, show
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.balances import balances
 from server.services.leases import holds_lease
+from server.services.locks import lock_tenancies
 from server.services.meter_controls import (
     CONTROL_OF_METER,
     CONTROLS_OF_SHOPS,
@@ -52,7 +53,6 @@ WHERE control.next_action_at <= $3
       WHERE tenancy.shop_id = meter.shop_id AND tenancy.closed_at IS NULL
         AND top_up.credited_at IS NOT NULL AND top_up.confirmed_at IS NULL)
 """
-LOCK_TENANCY = "SELECT id FROM tenancy WHERE id = $1 FOR NO KEY UPDATE"
 DUE_OF = "DELETE FROM settlement_due WHERE tenancy_id = $1 RETURNING first_day"
 COMMANDED = """
 UPDATE top_up SET commanded_at = $2 WHERE tenancy_id = $1 AND credited_at IS NOT NULL
@@ -152,7 +152,7 @@ async def _settle_and_decide(connection: Connection, tenancy_id: int, now: datet
     Locks in the settling worker's order, or the two would wait for each other.
     """
     due = await row(connection, DUE_OF, tenancy_id)
-    await rows(connection, LOCK_TENANCY, tenancy_id)
+    await lock_tenancies(connection, [tenancy_id])
     if due is None:
         await decide_within(connection, [tenancy_id], now)
     else:
@@ -204,7 +204,7 @@ async def record(
         tenancy = await row(connection, TENANCY_OF_METER, meter_id)
         tenancy_id = tenancy["id"] if tenancy else None
         if tenancy_id is not None:
-            await rows(connection, LOCK_TENANCY, tenancy_id)
+            await lock_tenancies(connection, [tenancy_id])
         before = await row(connection, CONTROL_OF_METER, meter_id)
         if before is None:
             return None

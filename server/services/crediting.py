@@ -11,6 +11,7 @@ from payments.contract import Platform, Trade, TradeStatus
 from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import payment_to_suspense, top_up_settled
 from server.models.database import Connection, Row, row, rows, to_json, transaction
+from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
 from server.services.supply import decide_within
@@ -41,6 +42,12 @@ UPDATE top_up SET status = 'paid', paid_at = $2, credited_at = $3 WHERE id = $1
 """
 ORDER_CLOSED = "UPDATE payment_order SET state = 'closed', query_at = NULL WHERE id = $1"
 TOP_UP_CLOSED = "UPDATE top_up SET status = 'closed' WHERE id = $1 AND status = 'pending'"
+# Its money is here and not in its wallet: nothing will be credited by itself, so the order is over,
+# and the time of the payment tells this end from one that nobody paid.
+TOP_UP_SUSPENDED = """
+UPDATE top_up SET status = 'closed', paid_at = $2
+WHERE id = (SELECT top_up_id FROM payment_order WHERE id = $1) AND credited_at IS NULL
+"""
 GIVEN_BACK = "refunded_before_credit"
 ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
 CASE = """
@@ -96,6 +103,7 @@ async def credit_within(
             await rows(connection, ORDER_PAID, order["id"])
     elif outcome is Outcome.CREDITED and top_up is not None and order is not None:
         await _credit_wallet(connection, order["site_id"], platform, trade, order, top_up, now)
+        await end_within(connection, [top_up["tenancy_id"]])
         await decide_within(connection, [top_up["tenancy_id"]], now)
     elif not await _suspend(connection, site_id, platform, trade, order, outcome, now):
         outcome = Outcome.REPEATED
@@ -196,6 +204,7 @@ async def _suspend(
     await _record(connection, platform, trade, order_id, posted.transaction_id, now)
     if order_id is not None:
         await rows(connection, ORDER_PAID, order_id)
+        await rows(connection, TOP_UP_SUSPENDED, order_id, trade.paid_at or now)
     subject = f"{platform.value}:{trade.transaction_id}"
     facts = _case_facts(platform, trade)
     await open_case(connection, site_id, outcome.value, subject, facts, now)

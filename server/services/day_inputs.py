@@ -182,7 +182,7 @@ async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -
             one["transformer_ratio"],
             one["rollover_wh"],
             zip(one["read_ats"], one["registers_wh"], strict=True),
-            [_exchange(exchange) for exchange in one["exchanges"] or ()],
+            [exchange_of(exchange) for exchange in one["exchanges"] or ()],
             installed_at=one["installed_at"],
             removed_at=one["removed_at"],
         )
@@ -190,7 +190,8 @@ async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -
     return [replace(one, paths=tuple(paths.get(one.tenancy["id"], ()))) for one in work]
 
 
-def _exchange(found: Row) -> Exchange:
+def exchange_of(found: Row) -> Exchange:
+    """A row of meter_exchange as core's value."""
     return Exchange(
         found["exchanged_at"],
         found["final_wh"],

@@ -7,6 +7,7 @@ from tortoise.exceptions import BaseORMException
 
 from server.core.errors import UnavailableError
 from server.models import database
+from server.services.holidays import sites_without_holidays
 
 TIMEOUT_S = 2.0
 SILENT_AFTER = timedelta(minutes=30)
@@ -25,7 +26,8 @@ async def database_problem() -> str | None:
 async def table_numbers(now: datetime) -> dict[str, int]:
     """Counts over all sites, by name."""
     found = await database.row(database.pool(), _NUMBERS, now - SILENT_AFTER, now)
-    return {name: int(value) for name, value in (found or {}).items()}
+    numbers = {name: int(value) for name, value in (found or {}).items()}
+    return numbers | {"sites_without_holidays": await sites_without_holidays(now)}
 
 
 _NUMBERS = """

@@ -1,5 +1,6 @@
 """Kiosks: enrolled once by a manager, then known by a cookie; they see doors, never balances."""
 
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from server.services.managers import Manager, token_digest
 
 NAME_MAX = 64
 QUERY_MAX = 64
+_ID = re.compile("[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,19 @@ class Kiosk:
     site_id: int
     site_name: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A kiosk as managers see it."""
+
+    id: int
+    site_code: str
+    site_name: str
+    timezone: str
+    name: str
+    enrolled_at: datetime
+    enrolled_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,35 @@ async def enrol(site_id: int, name: str, manager: Manager, now: datetime) -> str
         deed = Deed(site_id, manager.name, "kiosk.enrol", f"kiosk:{name}", "", {})
         await record_act(connection, deed, now)
     return token
+
+
+async def enrolled(site_id: int | None) -> list[Enrolled]:
+    """The kiosks of a mall (None: of all), the newest first."""
+    found = await database.rows(database.pool(), _ENROLLED, site_id)
+    return [Enrolled(**line) for line in found]
+
+
+async def end(kiosk_id: str, manager: Manager, now: datetime) -> None:
+    """Make a kiosk a strange screen again; writes the audit row in the same transaction."""
+    require(manager.role, Act.KIOSKS)
+    if _ID.fullmatch(kiosk_id) is None:
+        raise NotFoundError("kiosk")
+    async with database.transaction() as connection:
+        ended = await database.row(
+            connection,
+            "DELETE FROM kiosk WHERE id = $1 AND ($2::bigint IS NULL OR site_id = $2)"
+            " RETURNING site_id, name, enrolled_at, enrolled_by",
+            *(int(kiosk_id), manager.site_id),
+        )
+        if ended is None:
+            raise NotFoundError("kiosk")
+        facts = {
+            "enrolled_at": ended["enrolled_at"].isoformat(),
+            "enrolled_by": ended["enrolled_by"],
+        }
+        subject = f"kiosk:{ended['name']}"
+        deed = Deed(ended["site_id"], manager.name, "kiosk.end", subject, "", facts)
+        await record_act(connection, deed, now)
 
 
 async def kiosk_of(token: str) -> Kiosk:
@@ -92,6 +136,12 @@ async def door(site_id: int, code: str) -> Door:
     return Door(**found)
 
 
+_ENROLLED = """
+SELECT k.id, st.code AS site_code, st.name AS site_name, st.timezone, k.name, k.enrolled_at,
+    k.enrolled_by
+FROM kiosk k JOIN site st ON st.id = k.site_id
+WHERE $1::bigint IS NULL OR k.site_id = $1 ORDER BY k.id DESC LIMIT 500
+"""
 _DOORS = (
     "SELECT s.id AS shop_id, s.code, s.name, t.id AS tenancy_id FROM shop s"
     " LEFT JOIN tenancy t ON t.shop_id = s.id AND t.closed_at IS NULL"

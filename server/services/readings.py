@@ -4,15 +4,16 @@ Gather the neighbours of each reading, let core judge, write once. A reading tha
 is kept apart with its reason and charges nothing.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from server.core.errors import InvalidInputError
-from server.core.settlement.interval import TrustedReading
-from server.core.settlement.quarantine import MeterLimits, Verdict, judge
+from server.core.settlement.interval import Exchange, TrustedReading
+from server.core.settlement.judging import MeterJudge
+from server.core.settlement.quarantine import MeterLimits, Verdict
 from server.models.database import Connection, Row, pool, rows, to_json, transaction
+from server.services.settlement_marks import mark_due
 
 READINGS_MAX = 50_000  # a batch; a month of one mall's history comes in several
 SINCE_EVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -29,30 +30,36 @@ WHERE meter.id = ANY($1::bigint[]) ORDER BY meter.id FOR NO KEY UPDATE OF status
 """
 
 # What lies around the batch: a day is enough for the neighbours in all but the longest outages,
-# and the lateral joins find the nearest reading on each side however far it is.
+# and the lateral joins find the nearest reading on each side however far it is. With all exchanges:
+# a reading is judged beside those of its own device.
 AROUND = """
-SELECT wanted.meter_id, near.read_at, near.register_wh, near.verdict
+SELECT wanted.meter_id, near.*
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
     AS wanted (site_id, meter_id, first_at, last_at)
 CROSS JOIN LATERAL (
-    (SELECT read_at, register_wh, verdict FROM reading
+    (SELECT read_at, register_wh, verdict,
+            NULL::bigint AS first_wh, NULL::integer AS ratio, NULL::bigint AS rollover_wh
+     FROM reading
      WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
        AND read_at < wanted.first_at AND verdict = 'trusted'
      ORDER BY read_at DESC LIMIT 2)
     UNION ALL
-    (SELECT read_at, register_wh, verdict FROM reading
+    (SELECT read_at, register_wh, verdict, NULL, NULL, NULL FROM reading
      WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
        AND read_at < wanted.first_at AND verdict = 'quarantined'
      ORDER BY read_at DESC LIMIT 1)
     UNION ALL
-    (SELECT read_at, register_wh, verdict FROM reading
+    (SELECT read_at, register_wh, verdict, NULL, NULL, NULL FROM reading
      WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
        AND read_at BETWEEN wanted.first_at AND wanted.last_at)
     UNION ALL
-    (SELECT read_at, register_wh, verdict FROM reading
+    (SELECT read_at, register_wh, verdict, NULL, NULL, NULL FROM reading
      WHERE site_id = wanted.site_id AND meter_id = wanted.meter_id
        AND read_at > wanted.last_at AND verdict = 'trusted'
      ORDER BY read_at LIMIT 1)
+    UNION ALL
+    (SELECT exchanged_at, final_wh, 'exchanged', first_wh, transformer_ratio, rollover_wh
+     FROM meter_exchange WHERE meter_id = wanted.meter_id)
 ) AS near
 """
 
@@ -63,12 +70,10 @@ SELECT * , $8::timestamptz FROM unnest($1::bigint[], $2::bigint[], $3::timestamp
 ON CONFLICT (site_id, meter_id, read_at) DO NOTHING
 """
 
-OUTVOTE = """
+REVERSE = """
 UPDATE reading SET verdict = change.verdict, reason = change.reason
-FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[])
-    AS change (site_id, meter_id, read_at, verdict, reason)
-WHERE reading.site_id = change.site_id AND reading.meter_id = change.meter_id
-  AND reading.read_at = change.read_at
+FROM unnest($3::timestamptz[], $4::text[], $5::text[]) AS change (read_at, verdict, reason)
+WHERE reading.site_id = $1 AND reading.meter_id = $2 AND reading.read_at = change.read_at
 """
 
 STATUS = """
@@ -77,23 +82,6 @@ UPDATE meter_status SET read_at = newest.read_at, register_wh = newest.register_
 FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[])
     AS newest (meter_id, read_at, register_wh, points)
 WHERE meter_status.meter_id = newest.meter_id
-"""
-
-# Whom a reading may touch: the tenancies of the shops in which the meter is or was installed then
-# or later, those still open at it or opened after it.
-DUE = """
-INSERT INTO settlement_due (tenancy_id, first_day, try_at)
-SELECT tenancy.id, min((touched.read_at AT TIME ZONE site.timezone)::date), $3
-FROM unnest($1::bigint[], $2::timestamptz[]) AS touched (meter_id, read_at)
-JOIN meter_installation installed ON installed.meter_id = touched.meter_id
-    AND (installed.removed_at IS NULL OR installed.removed_at >= touched.read_at)
-JOIN tenancy ON tenancy.shop_id = installed.shop_id
-    AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= installed.installed_at)
-    AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= touched.read_at)
-JOIN site ON site.id = tenancy.site_id
-GROUP BY tenancy.id ORDER BY tenancy.id
-ON CONFLICT (tenancy_id) DO UPDATE
-    SET first_day = least(settlement_due.first_day, excluded.first_day)
 """
 
 FINDINGS = """
@@ -218,11 +206,13 @@ def _judge_meter(
     meter: Row, readings: Sequence[NewReading], around: Sequence[Row], now: datetime
 ) -> _Judged:
     """Judge one meter's readings, ascending, each between the trusted ones next to it."""
-    limits = MeterLimits(max_power_w=meter["max_power_w"], rollover_wh=meter["rollover_wh"])
-    known = {near["read_at"] for near in around}
-    old = sorted(around, key=lambda near: near["read_at"])
-    trusted = [_trusted(near) for near in old if near["verdict"] == "trusted"]
-    apart = [_trusted(near) for near in old if near["verdict"] != "trusted"]
+    judge = MeterJudge(
+        MeterLimits(max_power_w=meter["max_power_w"], rollover_wh=meter["rollover_wh"]),
+        [_exchange(near) for near in around if near["verdict"] == "exchanged"],
+        [_shown(near) for near in around if near["verdict"] == "trusted"],
+        [_shown(near) for near in around if near["verdict"] == "quarantined"],
+    )
+    known = {near["read_at"] for near in around if near["verdict"] != "exchanged"}
     judged = _Judged(meter, [], [], [], 0)
     for reading in readings:
         if reading.read_at in known:
@@ -230,37 +220,27 @@ def _judge_meter(
             continue
         known.add(reading.read_at)
         candidate = TrustedReading(reading.read_at, reading.register_wh)
-        place = bisect_left(trusted, candidate)
-        before = trusted[place - 1] if place else None
-        after = trusted[place] if place < len(trusted) else None
-        held = bisect_left(apart, candidate)
-        witness = apart[held - 1] if held else None
-        verdict = judge(
-            before,
-            candidate,
-            after,
-            limits,
-            now,
-            witness=witness,
-            before_is_alone=len(trusted) == 1,
-        )
-        if verdict.outvotes_before and before is not None and witness is not None:
-            trusted = [witness]
-            apart = [one for one in apart if one != witness]
+        verdict, before, witness = judge.judge(candidate, now)
+        if witness is not None and before is not None:
             judged.outvoted += [
                 (before.read_at, "quarantined", "outvoted"),
                 (witness.read_at, "trusted", None),
             ]
             judged.touches_from.append(SINCE_EVER)  # days before a first reading end with it
-        insort(trusted if verdict.trusted else apart, candidate)
         judged.new.append((reading, verdict))
         if verdict.trusted:  # energy is spread over the time since the reading before
             judged.touches_from.append(before.read_at if before else candidate.read_at)
     return judged
 
 
-def _trusted(near: Row) -> TrustedReading:
+def _shown(near: Row) -> TrustedReading:
     return TrustedReading(near["read_at"], near["register_wh"])
+
+
+def _exchange(near: Row) -> Exchange:
+    return Exchange(
+        near["read_at"], near["register_wh"], near["first_wh"], near["ratio"], near["rollover_wh"]
+    )
 
 
 async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetime) -> None:
@@ -279,24 +259,25 @@ async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetim
         [reading.epoch for _, reading, _ in new],
         now,
     )
-    await _outvote(connection, judged)
+    for part in judged:
+        await reverse_verdicts(connection, part.meter, part.outvoted)
     await _update_status(connection, judged)
     touched = [(part.meter["id"], min(part.touches_from)) for part in judged if part.touches_from]
-    if touched:
-        meters, since = [meter for meter, _ in touched], [at for _, at in touched]
-        await rows(connection, DUE, meters, since, now)
+    await mark_due(connection, [meter for meter, _ in touched], [at for _, at in touched], now)
 
 
-async def _outvote(connection: Connection, judged: Sequence[_Judged]) -> None:
-    changes = [(part.meter, *change) for part in judged for change in part.outvoted]
+async def reverse_verdicts(
+    connection: Connection, meter: Row, changes: Sequence[tuple[datetime, str, str | None]]
+) -> None:
+    """Judge readings of a meter otherwise from now on: when each was read, verdict, reason."""
     if changes:
         await rows(
             connection,
-            OUTVOTE,
-            [meter["site_id"] for meter, *_ in changes],
-            [meter["id"] for meter, *_ in changes],
-            [at for _, at, _, _ in changes],
-            [verdict for *_, verdict, _ in changes],
+            REVERSE,
+            meter["site_id"],
+            meter["id"],
+            [at for at, _, _ in changes],
+            [verdict for _, verdict, _ in changes],
             [reason for *_, reason in changes],
         )
 

@@ -74,6 +74,16 @@ class WeixinTable(Table):
     templates: dict[str, TemplateTable] = {}
 
 
+class ApprovalTable(Table):
+    """[approval]: what a manager alone may put into or take out of one shop in 24 hours.
+
+    Absent: the defaults of services/approvals; 0: always a second person.
+    """
+
+    adjustment_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
+    desk_payment_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
+
+
 class GatewayTable(Table):
     """[[gateway]]."""
 
@@ -127,6 +137,7 @@ class SiteFileTables(Table):
     tariff: list[dict[str, object]] = []
     fixed_charge: list[dict[str, object]] = []
     weixin: WeixinTable = WeixinTable()
+    approval: ApprovalTable = ApprovalTable()
     gateway: list[GatewayTable] = []
     meter: list[MeterTable] = []
     shop: list[ShopTable] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from server.models.database import Connection, row, rows, to_json, transaction
 from server.services.fixed_charges import charge_within, make_charged_months
+from server.services.holidays import holiday_warnings
 from server.services.journal import open_accounts
 from server.services.locks import lock_tenancies
 from server.services.site_file import (
@@ -35,6 +36,7 @@ from server.services.site_import_fixed import check_fixed_charges
 from server.services.site_import_rules import import_rules
 from server.services.site_import_shops import import_shop, open_tenancies
 from server.services.site_parsing import parse_site_file, read_content, site_code_of
+from server.services.site_rules import chinese_holidays
 from server.services.supply import decide_within
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('mallwatt import ' || $1))"
@@ -51,14 +53,15 @@ UNION ALL SELECT 'shops', shop.code FROM shop JOIN site ON site.id = site_id WHE
 """
 SITE = """
 INSERT INTO site (code, name, timezone, poll_seconds, close_after_days, weixin_templates,
-                  created_at)
-VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7)
+                  created_at, approval, holidays_until)
+VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8::jsonb, $9)
 ON CONFLICT (code) DO UPDATE SET name = excluded.name, timezone = excluded.timezone,
     poll_seconds = excluded.poll_seconds, close_after_days = excluded.close_after_days,
-    weixin_templates = excluded.weixin_templates
-WHERE (site.name, site.timezone, site.poll_seconds, site.close_after_days, site.weixin_templates)
+    weixin_templates = excluded.weixin_templates, approval = excluded.approval
+WHERE (site.name, site.timezone, site.poll_seconds, site.close_after_days, site.weixin_templates,
+       site.approval)
     IS DISTINCT FROM (excluded.name, excluded.timezone, excluded.poll_seconds,
-                      excluded.close_after_days, excluded.weixin_templates)
+                      excluded.close_after_days, excluded.weixin_templates, excluded.approval)
 RETURNING (xmax = 0) AS created
 """
 MERCHANT = """
@@ -92,12 +95,13 @@ OPEN_TENANCIES = "SELECT id FROM tenancy WHERE site_id = $1 AND closed_at IS NUL
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """How many rows of each table were created, updated, left unchanged."""
+    """How many rows of each table were created, updated, left unchanged; what to look out for."""
 
     site_id: int
     created: Mapping[str, int]
     updated: Mapping[str, int]
     unchanged: Mapping[str, int]
+    warnings: Sequence[str] = ()
 
 
 def _accept(_platform: str, _settings: Mapping[str, object]) -> Sequence[tuple[str, str]]:
@@ -157,7 +161,8 @@ async def _import(
     await rows(connection, RESETTLE, site_id, now)
     open_now = [one["id"] for one in await rows(connection, OPEN_TENANCIES, site_id)]
     await decide_within(connection, open_now, now)
-    return ImportReport(site_id, counts.created, counts.updated, counts.unchanged)
+    warnings = await holiday_warnings(connection, site_id, now)
+    return ImportReport(site_id, counts.created, counts.updated, counts.unchanged, warnings)
 
 
 async def _hold_tenancies(connection: Connection, site_code: str, now: datetime) -> None:
@@ -191,6 +196,8 @@ async def _import_site_table(
         site.close_after_days,
         to_json(templates),
         now,
+        to_json(document.tables.approval.model_dump(exclude_none=True)),
+        chinese_holidays().last_year,
     )
     counts.note("site", found)
     kept = await row(connection, "SELECT id FROM site WHERE code = $1", site.code)

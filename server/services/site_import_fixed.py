@@ -7,9 +7,9 @@ from server.core.ledger.transfer import AMOUNT_FEN_MAX
 from server.core.money import yuan_text
 from server.core.settlement.fixed_day import basis_quantity, charge_fixed_day
 from server.core.tariff.versions import FixedCharge
-from server.models.database import Connection, Row, from_json, row, rows, to_json
+from server.models.database import Connection, Row, from_json, rows
 from server.services.site_file import Fault, SiteFileError
-from server.services.site_import_counts import Counts
+from server.services.site_import_versions import VersionKind
 from server.services.site_rules import site_rules
 
 FIXED_CHARGE = """
@@ -27,29 +27,11 @@ WHERE site_id = $1 AND day >= $3
   AND day < coalesce((SELECT min(valid_from) FROM fixed_charge_version
       WHERE site_id = $1 AND code = $2 AND valid_from > $3), 'infinity'::date)
 """
+FIXED_CHARGES = VersionKind("fixed_charge", FIXED_CHARGE, CHARGED_DAY, "charged")
 SHOPS = """
 SELECT code, fixed_charges, area_cm2, capacity_va FROM shop
 WHERE site_id = $1 AND fixed_charges <> '[]' ORDER BY code
 """
-
-
-async def import_fixed_charges(
-    connection: Connection,
-    site_id: int,
-    tables: Sequence[Mapping[str, object]],
-    counts: Counts,
-) -> list[Fault]:
-    """Write the versions; a fault for each that touches charged days."""
-    faults = []
-    for index, table in enumerate(tables):
-        code, valid_from = str(table["code"]), date.fromisoformat(str(table["valid_from"]))
-        found = await row(connection, FIXED_CHARGE, site_id, code, valid_from, to_json(table))
-        counts.note("fixed_charge", found)
-        charged = await row(connection, CHARGED_DAY, site_id, code, valid_from) if found else None
-        if charged is not None and charged["day"] is not None:
-            text = f"{code}: days up to {charged['day']} are charged; a version from {valid_from} "
-            faults.append(Fault(f"fixed_charge[{index}]", text + "would change them"))
-    return faults
 
 
 async def check_fixed_charges(

@@ -1,11 +1,10 @@
 """An import's policies, tariffs and fixed charges; none may touch closed days."""
 
-from datetime import date
-
 from server.models.database import Connection, row, rows, to_json
-from server.services.site_file import Fault, SiteDocument, SiteFileError
+from server.services.site_file import SiteDocument, SiteFileError
 from server.services.site_import_counts import Counts
-from server.services.site_import_fixed import import_fixed_charges
+from server.services.site_import_fixed import FIXED_CHARGES
+from server.services.site_import_versions import VersionKind, import_versions
 
 POLICY = """
 INSERT INTO supply_policy (site_id, code, rules) VALUES ($1, $2, $3::jsonb)
@@ -27,6 +26,7 @@ WHERE site_id = $1 AND document -> 'tariff' ->> 'code' = $2 AND day >= $3
   AND day < coalesce((SELECT min(valid_from) FROM tariff_version
       WHERE site_id = $1 AND code = $2 AND valid_from > $3), 'infinity'::date)
 """
+TARIFFS = VersionKind("tariff", TARIFF, CLOSED_DAY, "closed")
 NEW_RULES = "UPDATE site SET rules_version = nextval('rules_version') WHERE id = $1"
 
 
@@ -40,16 +40,10 @@ async def import_rules(
     for code, rules in document.policies.items():
         found = await row(connection, POLICY, site_id, code, to_json(rules))
         counts.note("supply_policy", found)
-    faults = []
-    for index, table in enumerate(document.tariffs):
-        code, valid_from = str(table["code"]), date.fromisoformat(str(table["valid_from"]))
-        found = await row(connection, TARIFF, site_id, code, valid_from, to_json(table))
-        counts.note("tariff", found)
-        closed = await row(connection, CLOSED_DAY, site_id, code, valid_from) if found else None
-        if closed is not None and closed["day"] is not None:
-            text = f"{code}: days up to {closed['day']} are closed; a version from {valid_from} "
-            faults.append(Fault(f"tariff[{index}]", text + "would change them"))
-    faults += await import_fixed_charges(connection, site_id, document.fixed_charges, counts)
+    faults = await import_versions(connection, site_id, TARIFFS, document.tariffs, counts)
+    faults += await import_versions(
+        connection, site_id, FIXED_CHARGES, document.fixed_charges, counts
+    )
     if faults:
         raise SiteFileError(faults)
     await rows(connection, NEW_RULES, site_id)  # after all that a site's rules are made of

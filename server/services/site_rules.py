@@ -67,13 +67,18 @@ _kept: dict[int, SiteRules] = {}
 
 @cache
 def chinese_holidays() -> HolidayCalendar:
-    """China's public holidays and moved workdays as chinesecalendar knows them."""
+    """China's public holidays and moved workdays as chinesecalendar knows them.
+
+    A year is known once its last holiday is, National Day: the days around a New Year are
+    announced with either year.
+    """
     holidays, workdays = chinese_calendar.holidays, chinese_calendar.workdays
+    years = [day.year for day in holidays if (day.month, day.day) == (10, 1)]
     return HolidayCalendar(
         holidays=frozenset(holidays),
         moved_workdays=frozenset(workdays),
-        first_year=min(holidays).year,
-        last_year=max(holidays).year,
+        first_year=min(years),
+        last_year=max(years),
     )
 
 

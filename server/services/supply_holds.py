@@ -6,6 +6,7 @@ from server.core.errors import ConflictError, NotFoundError
 from server.core.supply.events import Event, held, hold_released
 from server.core.supply.state import step
 from server.models.database import Connection, Row, rows, transaction
+from server.services.manager_acts import Deed, record_act
 from server.services.meter_controls import (
     CONTROL_OF_METER,
     CONTROLS_OF_SHOPS,
@@ -15,10 +16,6 @@ from server.services.meter_controls import (
 
 HOLD = """
 UPDATE meter_control SET hold_reason = $2, hold_by = $3, held_at = $4 WHERE meter_id = $1
-"""
-ACT = """
-INSERT INTO manager_act (site_id, actor, act, subject, reason, facts, at)
-VALUES ($1, $2, $3, $4, $5, '{}', $6)
 """
 SHOP = "SELECT id FROM shop WHERE site_id = $1 AND code = $2"
 METER = """
@@ -62,7 +59,8 @@ async def _switch_shop(
         for one in found:
             await _switch(connection, one, event, actor=actor, reason=reason, now=now)
         act = "disconnect" if event == held() else "reconnect"
-        await rows(connection, ACT, site_id, actor, act, f"shop:{shop_code}", reason, now)
+        deed = Deed(site_id, actor, act, f"shop:{shop_code}", reason, {})
+        await record_act(connection, deed, now)
         return sorted({one["gateway_id"] for one in found})
 
 
@@ -80,7 +78,8 @@ async def switch_meter(
         event = held() if disconnect else hold_released()
         await _switch(connection, found[0], event, actor=actor, reason=reason, now=now)
         act = "disconnect" if disconnect else "reconnect"
-        await rows(connection, ACT, site_id, actor, act, f"meter:{meter_code}", reason, now)
+        deed = Deed(site_id, actor, act, f"meter:{meter_code}", reason, {})
+        await record_act(connection, deed, now)
         return meters[0]["id"], meters[0]["gateway_id"]
 
 

@@ -9,6 +9,7 @@ from server.core.calendar import local_day
 from server.core.errors import NotFoundError
 from server.core.money import price_text
 from server.core.supply.control_state import ControlState
+from server.core.supply.emergency import EmergencyCredit, emergency_credit
 from server.core.supply.state import MeterControl, shown_state
 from server.core.tariff.rating import price_at
 from server.core.tariff.versions import TariffVersion, block_period_start, version_on
@@ -26,7 +27,8 @@ PAGE_MAX = 50
 # The age of a balance is that of the oldest meter: None until every meter has been read.
 TENANCIES = """
 SELECT tenancy.id, tenancy.site_id, tenancy.shop_id, tenancy.supply_state, tenancy.supply_reasons,
-       shop.code AS shop_code, shop.name AS shop_name, shop.tariff_code,
+       tenancy.emergency_credit_fen,
+       shop.code AS shop_code, shop.name AS shop_name, shop.tariff_code, shop.supply_policy_code,
        site.name AS site_name, site.timezone,
        (SELECT CASE WHEN bool_and(status.read_at IS NOT NULL) THEN min(status.read_at) END
         FROM meter LEFT JOIN meter_status status ON status.meter_id = meter.id
@@ -92,7 +94,8 @@ class TenancyOverview:
     """All that is true of a tenancy now: `balance_fen` is wallet less open days less reserved.
 
     `price_now` None: no tariff version is valid yet. `supply_reasons` are those of `supply_state`,
-    or begin with `held` while a manager holds a meter disconnected.
+    or begin with `held` while a manager holds a meter disconnected. The emergency credit that runs,
+    and the one that could be asked for now, are in no balance.
     """
 
     tenancy_id: int
@@ -113,6 +116,8 @@ class TenancyOverview:
     supply_state: str
     supply_reasons: tuple[str, ...]
     timezone: str
+    emergency_credit_fen: int
+    emergency_credit_offered_fen: int
 
 
 async def bound_tenancies(user_id: int, after: int, limit: int = PAGE_MAX) -> list[int]:
@@ -171,7 +176,17 @@ async def overview(tenancy_id: int, now: datetime) -> TenancyOverview:
         supply_state=found["supply_state"],
         supply_reasons=_reasons(found, controls),
         timezone=rules.zone.key,
+        emergency_credit_fen=found["emergency_credit_fen"],
+        emergency_credit_offered_fen=_offered_fen(found, rules, owned.available_fen),
     )
+
+
+def _offered_fen(tenancy: Row, rules: SiteRules, available_fen: int) -> int:
+    """The emergency credit that could be asked for now; 0 for none."""
+    policy = rules.policies[tenancy["supply_policy_code"]]
+    granted_fen = tenancy["emergency_credit_fen"]
+    said = emergency_credit(policy, available_fen=available_fen, granted_fen=granted_fen)
+    return policy.emergency_credit_fen if said is EmergencyCredit.OFFERED else 0
 
 
 def _reasons(tenancy: Row, controls: Sequence[MeterControl]) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from server.services.top_ups import WALLETS
 PAGE_MAX = 50
 ID_MAX = 2**63 - 1
 # What a tenant may read of a posting; platform numbers and managers' names stay inside.
-SHOWN_DETAILS = ("day", "version", "energy_wh", "top_up_no", "charge", "month", "reason")
+SHOWN_DETAILS = frozenset(
+    {"day", "version", "energy_wh", "charge", "month", "top_up_no", "receipt_no", "reason"}
+)
 
 JOURNAL = """
 WITH owned AS (
@@ -101,4 +103,4 @@ def read_cursor(cursor: str) -> int:
 
 
 def _shown(details: Mapping[str, str | int]) -> dict[str, str | int]:
-    return {name: details[name] for name in SHOWN_DETAILS if name in details}
+    return {name: fact for name, fact in details.items() if name in SHOWN_DETAILS}

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from functools import partial
 
+from server.services.holidays import learn_holidays
 from server.services.jobs import forget_old_slots
 from server.services.readings import make_months_ahead
 from server.services.wakeups import INBOX, OUTBOX, SETTLE
@@ -51,6 +52,9 @@ def _jobs(context: WorkContext) -> list[TimedJob]:
     async def forget() -> None:
         await forget_old_slots(context.clock())
 
+    async def learn() -> None:
+        await learn_holidays(context.clock())
+
     async def make_months() -> None:
         await make_months_ahead(context.clock())
 
@@ -58,5 +62,6 @@ def _jobs(context: WorkContext) -> list[TimedJob]:
         TimedJob("months_ahead", "7 5 * * *", timedelta(days=1), make_months),
         TimedJob("close_days", "* * * * *", CLOSE_EVERY, close),
         TimedJob("fixed_charges", "* * * * *", CHARGE_EVERY, charge),
+        TimedJob("holidays", "27 * * * *", timedelta(hours=1), learn),
         TimedJob("forget_slots", "17 3 * * *", timedelta(days=1), forget),
     ]

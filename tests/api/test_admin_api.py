@@ -198,12 +198,29 @@ async def test_the_balance_is_the_tenants(mall: Mall, client: httpx.AsyncClient)
 async def test_the_binding_code_is_for_owner_and_service(
     mall: Mall, client: httpx.AsyncClient
 ) -> None:
-    told = set()
+    told = {}
     for role in Role:
-        shop = (await client.get("/shops/A101", headers=await _bearer(mall, role.value))).json()
-        if "binding_code" in shop:
-            told.add(role)
-    assert told == {Role.OWNER, Role.SERVICE}
+        bearer = await _bearer(mall, role.value)
+        assert "binding_code" not in (await client.get("/shops/A101", headers=bearer)).json()
+        shown = await client.get("/shops/A101?show=binding_code", headers=bearer)
+        told[role] = (shown.status_code, shown.json().get("binding_code"))
+    allowed = {role for role, told_code in told.items() if told_code == (200, "482913")}
+    assert allowed == {Role.OWNER, Role.SERVICE}
+    assert {told[role] for role in set(Role) - allowed} == {(403, None)}
+    acts = await database.rows(
+        database.pool(), "SELECT actor, act, subject, site_id FROM manager_act ORDER BY id"
+    )
+    assert acts == [
+        {
+            "actor": role.value,
+            "act": "binding_code.view",
+            "subject": "shop:A101",
+            "site_id": mall.site_id,
+        }
+        for role in (Role.OWNER, Role.SERVICE)
+    ]
+    other = await client.get("/shops/A101?show=all", headers=await _bearer(mall, "owner"))
+    assert other.status_code == 422
 
 
 async def test_holding_and_releasing(mall: Mall, client: httpx.AsyncClient) -> None:

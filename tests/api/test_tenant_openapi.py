@@ -18,6 +18,7 @@ CONTRACT = {
     ("get", "/shops"),
     ("get", "/shops/{id}"),
     ("post", "/shops/{id}/reconnect-confirmations"),
+    ("post", "/shops/{id}/emergency-credit"),
     ("delete", "/shops/{id}/binding"),
     ("get", "/shops/{id}/usage"),
     ("get", "/shops/{id}/statements"),

@@ -84,6 +84,10 @@ REFUSALS = [
         *("nothing to confirm", "POST", "/shops/{id}/reconnect-confirmations"),
         *(409, "nothing_to_confirm"),
     ),
+    Refusal(
+        *("no emergency credit", "POST", "/shops/{id}/emergency-credit"),
+        *(409, "no_emergency_credit"),
+    ),
     Refusal("no month", "GET", "/shops/{id}/statements", 422, "invalid_input"),
     Refusal("the 13th month", "GET", "/shops/{id}/statements?month=2026-13", 422, "invalid_input"),
     Refusal("the year 0", "GET", "/shops/{id}/statements?month=0000-01", 422, "invalid_input"),
@@ -210,6 +214,7 @@ CALLS = [
     ("POST", "/shops/{id}/top-ups", {"json": ORDER, "headers": KEY}),
     ("POST", "/shops/{id}/top-ups", {"content": b"{"}),
     ("POST", "/shops/{id}/reconnect-confirmations", {}),
+    ("POST", "/shops/{id}/emergency-credit", {}),
     ("DELETE", "/shops/{id}/binding", {}),
     ("GET", "/top-ups/{no}", {}),
 ]

@@ -36,6 +36,8 @@ async def test_what_is_left_is_the_wallet_less_what_is_on_no_statement_yet(town:
         "price_now": {"period": "peak", "yuan_per_kwh": "1.20"},
         "days_left": None,
         "today": {"energy_wh": 3_000, "amount_fen": 360},
+        "emergency_credit_fen": 0,
+        "emergency_credit_offered_fen": 0,
         "supply_state": "connected",
         "supply_reasons": ["paid_up"],
     }
@@ -50,6 +52,24 @@ async def test_before_the_first_reading_nothing_is_claimed(town: Town) -> None:
     assert answer["today"] == {"energy_wh": 0, "amount_fen": 0}
     line = (await ann.get("/shops")).json()["items"][0]
     assert line == {name: answer[name] for name in line}
+
+
+async def test_the_emergency_credit_is_offered_granted_and_told(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    await town.change("UPDATE wallet SET balance_fen = -200")
+    await town.change(
+        "UPDATE supply_policy SET rules = jsonb_set(rules, '{emergency_credit_fen}', '2000')"
+    )
+    await town.change("UPDATE site SET rules_version = nextval('rules_version')")
+    names = ("balance_fen", "emergency_credit_fen", "emergency_credit_offered_fen")
+    shop = (await ann.get(f"/shops/{shop_id}")).json()
+    assert [shop[name] for name in names] == [-200, 0, 2_000]
+    asked = await ann.post(f"/shops/{shop_id}/emergency-credit")
+    assert asked.status_code == 201
+    assert [asked.json()[name] for name in names] == [-200, 2_000, 0]
+    assert asked.json()["supply_reasons"] == ["emergency_credit"]
+    again = await ann.post(f"/shops/{shop_id}/emergency-credit")
+    assert (again.status_code, again.json()["code"]) == (409, "emergency_credit_running")
 
 
 async def test_a_hold_is_told_as_the_reason(town: Town) -> None:

@@ -38,14 +38,22 @@ KNOWN_HASH = "2f530d56d83ba221cfbde174dd3b4c835329412c5d1cc5e21053b05529f25836"
 def test_wallets_belong_to_a_tenancy_and_no_other_account_does(kind: AccountKind) -> None:
     good, bad = (7, None) if kind in WALLET_KINDS else (None, 7)
     assert AccountRef(kind, good).is_wallet == (kind in WALLET_KINDS)
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         AccountRef(kind, bad)
+    why = "needs a tenancy, got None" if kind in WALLET_KINDS else "is the site's, not tenancy 7's"
+    assert str(refused.value) == f"{kind} {why}"
+
+
+def test_each_tenancy_has_two_wallets() -> None:
+    assert electricity_wallet(1) == AccountRef(AccountKind.ELECTRICITY_WALLET, 1)
+    assert fixed_charges_wallet(1) == AccountRef(AccountKind.FIXED_CHARGES_WALLET, 1)
 
 
 @pytest.mark.parametrize("tenancy_id", [0, -1])
 def test_a_wallet_needs_a_real_tenancy(tenancy_id: int) -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         electricity_wallet(tenancy_id)
+    assert str(refused.value) == f"electricity_wallet needs a tenancy, got {tenancy_id}"
 
 
 @pytest.mark.parametrize(
@@ -76,43 +84,52 @@ def test_every_account_has_a_normal_side() -> None:
     assert set(NORMAL_SIDE) == set(AccountKind)
 
 
-@pytest.mark.parametrize("amount_fen", [0, -1, AMOUNT_FEN_MAX + 1])
+@pytest.mark.parametrize("amount_fen", [0, -1, 10**12 + 1])
 def test_a_transfer_refuses_an_amount(amount_fen: int) -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         Transfer(DESK, WALLET, amount_fen)
+    assert str(refused.value) == f"a transfer of {amount_fen} fen"
 
 
-@pytest.mark.parametrize("amount_fen", [1, AMOUNT_FEN_MAX])
+@pytest.mark.parametrize("amount_fen", [1, 10**12])
 def test_a_transfer_allows_an_amount(amount_fen: int) -> None:
     assert Transfer(DESK, WALLET, amount_fen).swapped() == Transfer(WALLET, DESK, amount_fen)
 
 
 def test_a_transfer_needs_two_accounts() -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         Transfer(WALLET, electricity_wallet(7), 1)
+    assert str(refused.value) == "a transfer from electricity_wallet to itself"
+
+
+MANY = {f"n{i}": 1 for i in range(DETAILS_MAX + 1)}
 
 
 @pytest.mark.parametrize(
-    ("flow", "transfers", "details"),
+    ("flow", "transfers", "details", "why"),
     [
-        ("", (PAYMENT,), {}),
-        ("f" * 49, (PAYMENT,), {}),
-        ("f", (), {}),
-        ("f", (PAYMENT,) * (TRANSFERS_MAX + 1), {}),
-        ("f", (PAYMENT,), {f"n{i}": 1 for i in range(DETAILS_MAX + 1)}),
-        ("f", (PAYMENT,), {"Reason": "x"}),
-        ("f", (PAYMENT,), {"": "x"}),
-        ("f", (PAYMENT,), {"n" * 65: "x"}),
-        ("f", (PAYMENT,), {"reason": "x" * 1_001}),
-        ("f", (PAYMENT,), {"number": 2**63}),
-        ("f", (PAYMENT,), {"flag": True}),
-        ("f", (PAYMENT,), {"nothing": None}),
-        ("f", (PAYMENT,), {"share": 0.5}),
+        ("", (PAYMENT,), {}, "a flow's code has 1 to 48 letters"),
+        ("f" * 49, (PAYMENT,), {}, "a flow's code has 1 to 48 letters"),
+        ("f", (), {}, "0 transfers in one posting"),
+        ("f", (PAYMENT,) * (TRANSFERS_MAX + 1), {}, "9 transfers in one posting"),
+        ("f", (PAYMENT,), MANY, "33 details in one posting"),
+        ("f", (PAYMENT,), {"Reason": "x"}, "not a detail's name: 'Reason'"),
+        ("f", (PAYMENT,), {"": "x"}, "not a detail's name: ''"),
+        ("f", (PAYMENT,), {"n" * 65: "x"}, f"not a detail's name: '{'n' * 65}'"),
+        ("f", (PAYMENT,), {"why": "x" * 1_001}, "detail why has more than 1000 characters"),
+        ("f", (PAYMENT,), {"why": "a\0b"}, "detail why has a zero character"),
+        ("f", (PAYMENT,), {"count": 2**63}, "detail count is no 64-bit number"),
+        ("f", (PAYMENT,), {"flag": True}, "detail flag is neither text nor a whole number"),
+        ("f", (PAYMENT,), {"void": None}, "detail void is neither text nor a whole number"),
+        ("f", (PAYMENT,), {"share": 0.5}, "detail share is neither text nor a whole number"),
     ],
 )
-def test_a_posting_refuses(flow: str, transfers: tuple[Transfer, ...], details: Details) -> None:
-    with pytest.raises(InvalidInputError):
+def test_a_posting_refuses(
+    flow: str, transfers: tuple[Transfer, ...], details: Details, why: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
         Posting(flow, transfers, details)
+    assert str(refused.value) == why
 
 
 def test_a_posting_allows_its_limits() -> None:

@@ -91,6 +91,16 @@ def test_a_reading_is_judged_by_its_neighbours(
 
 
 @pytest.mark.parametrize(
+    ("register_wh", "reason"), [(429_496_728, None), (429_496_729, "backward")]
+)
+def test_a_register_that_rolls_over_at_no_round_number(
+    register_wh: int, reason: str | None
+) -> None:
+    binary = MeterLimits(max_power_w=None, rollover_wh=2**32)  # a tenth of it is 429,496,729.6
+    assert reason_of(at(0, 2**32 - 1), at(60 * 24 * 300, register_wh), limits=binary) == reason
+
+
+@pytest.mark.parametrize(
     ("ahead_s", "reason"), [(0, None), (60, None), (61, "future"), (86_400, "future")]
 )
 def test_a_reading_of_tomorrow_is_held_apart(ahead_s: int, reason: str | None) -> None:
@@ -112,19 +122,27 @@ def test_the_most_that_a_meter_can_count(
     max_power_w: int | None, step_wh: int, time: timedelta, most_wh: int
 ) -> None:
     limits = MeterLimits(max_power_w, TOP, register_step_wh=step_wh)
-    assert most_energy_wh(limits, time) == most_wh
+    found_wh = most_energy_wh(limits, time)
+    assert (found_wh, type(found_wh)) == (most_wh, int)  # never a float
 
 
 def test_without_a_step_a_register_may_count_whole_kilowatt_hours() -> None:
     assert MeterLimits(30_000, TOP).register_step_wh == 1_000
 
 
-@pytest.mark.parametrize(("before", "after"), [(at(6, 5_000), None), (None, at(4, 5_000))])
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (at(6, 5_000), None, "the reading before lies after the candidate"),
+        (None, at(4, 5_000), "the reading after lies before the candidate"),
+    ],
+)
 def test_neighbours_on_the_wrong_side_are_a_fault_of_the_caller(
-    before: TrustedReading | None, after: TrustedReading | None
+    before: TrustedReading | None, after: TrustedReading | None, why: str
 ) -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         reason_of(before, at(5, 5_000), after)
+    assert str(refused.value) == why
 
 
 @pytest.mark.parametrize(
@@ -132,6 +150,7 @@ def test_neighbours_on_the_wrong_side_are_a_fault_of_the_caller(
     [
         (at(0, 0), at(1, 500_000), at(2, 500_100), True, True),  # a transient zero at the start
         (at(0, 9_000_000), at(1, 500_000), at(2, 500_100), True, True),  # nonsense at the start
+        (at(0, 9_000_000), at(1, 1), at(2, 1), True, True),  # a new meter has counted little yet
         (at(0, 0), at(1, 500_000), at(2, 500_100), False, False),  # confirmed: a case for people
         (at(0, 0), at(1, 500_000), at(2, 499_000), True, False),  # the two disagree
         (at(0, 0), at(1, 500_000), at(2, 700_000), True, False),

@@ -134,6 +134,7 @@ def test_a_document_explains_the_day() -> None:
         "format": 2,
         "day": "2026-03-04",
         "day_type": "workday",
+        "holidays_known": False,
         "timezone": "Asia/Shanghai",
         "starts_at": "2026-03-04T00:00:00+08:00",
         "ends_at": "2026-03-05T00:00:00+08:00",

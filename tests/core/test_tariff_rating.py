@@ -1,4 +1,5 @@
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,12 +11,12 @@ from server.core.errors import InvalidInputError, NotFoundError
 from server.core.tariff.parse import parse_tariff
 from server.core.tariff.periods import PeriodSpan, TouPeriod
 from server.core.tariff.rating import (
-    EnergySlice,
+    PricedParts,
     RatedLine,
     Rating,
     boundaries,
     price_at,
-    rate,
+    rate_parts,
 )
 from server.core.tariff.versions import (
     Block,
@@ -95,13 +96,20 @@ TOU_BLOCKS = parse_tariff(
 )
 
 
-def slices(*parts: tuple[int, TouPeriod | None]) -> list[EnergySlice]:
-    """One slice an hour from noon."""
-    hour = timedelta(hours=1)
-    return [
-        EnergySlice(NOON + hour * number, NOON + hour * (number + 1), energy_wh, period)
-        for number, (energy_wh, period) in enumerate(parts)
-    ]
+FIRST_MINUTE = parse_tariff(
+    {
+        "code": "first-minute",
+        "prices": {"peak": "1", "valley": "0.2"},
+        "periods": [{"valley": ["00:00-00:01"], "peak": ["00:01-24:00"]}],
+    }
+)
+Part = tuple[int, TouPeriod | None]
+
+
+def rate(parts: Sequence[Part], version: TariffVersion, start_wh: int) -> PricedParts:
+    """What these parts cost, one after the other."""
+    energies, periods = [part[0] for part in parts], [part[1] for part in parts]
+    return rate_parts(energies, periods, version, block_start_wh=start_wh)
 
 
 @pytest.mark.parametrize(
@@ -154,86 +162,90 @@ def slices(*parts: tuple[int, TouPeriod | None]) -> list[EnergySlice]:
 def test_energy_is_rated_in_explained_lines(
     version: TariffVersion,
     start_wh: int,
-    parts: list[tuple[int, TouPeriod | None]],
+    parts: list[Part],
     lines: list[tuple[TouPeriod | None, int, int, int, int]],
 ) -> None:
     expected = tuple(RatedLine(*line) for line in lines)
-    rating = rate(slices(*parts), version, block_start_wh=start_wh)
+    rating = rate(parts, version, start_wh).rating
     assert rating == Rating(expected, sum(line.amount_nano_yuan for line in expected))
+
+
+@pytest.mark.parametrize(
+    ("version", "start_wh", "parts", "amounts"),
+    [
+        (ONE_PRICE, 0, [(0, None), (2, None)], [0, 1_376_600]),
+        (TOU_BLOCKS, 0, [(600, VALLEY), (400, PEAK)], [120_000_000, 400_000_000]),
+        # 400 Wh at 1 yuan, 200 Wh at 2 yuan
+        (TOU_BLOCKS, 600, [(600, PEAK), (100, VALLEY)], [800_000_000, 40_000_000]),
+        (BLOCKS, 500, [(5_000, None)], [250_000_000 + 1_200_000_000 + 2_250_000_000]),
+    ],
+)
+def test_each_part_has_its_own_amount(
+    version: TariffVersion, start_wh: int, parts: list[Part], amounts: list[int]
+) -> None:
+    assert rate(parts, version, start_wh).amounts_nano_yuan == amounts
 
 
 PARTS = st.lists(st.tuples(st.integers(0, 4_000), st.sampled_from([PEAK, VALLEY])), max_size=8)
 
 
 @given(PARTS, st.integers(0, 3_000), st.data())
-def test_the_order_in_which_slices_come_does_not_matter(
-    parts: list[tuple[int, TouPeriod]], start_wh: int, data: st.DataObject
-) -> None:
-    ordered = slices(*parts)
-    shuffled = data.draw(st.permutations(ordered))
-    assert rate(shuffled, TOU_BLOCKS, block_start_wh=start_wh) == rate(
-        ordered, TOU_BLOCKS, block_start_wh=start_wh
-    )
-
-
-@given(PARTS, st.integers(0, 3_000), st.data())
 def test_energy_in_pieces_costs_what_it_costs_whole(
-    parts: list[tuple[int, TouPeriod]], start_wh: int, data: st.DataObject
+    parts: list[Part], start_wh: int, data: st.DataObject
 ) -> None:
-    pieces: list[EnergySlice] = []
-    for start, end, energy_wh, period in slices(*parts):
+    pieces: list[Part] = []
+    for energy_wh, period in parts:
         first_wh = data.draw(st.integers(0, energy_wh))
-        middle = start + (end - start) / 2
-        pieces.append(EnergySlice(start, middle, first_wh, period))
-        pieces.append(EnergySlice(middle, end, energy_wh - first_wh, period))
-    assert rate(pieces, TOU_BLOCKS, block_start_wh=start_wh) == rate(
-        slices(*parts), TOU_BLOCKS, block_start_wh=start_wh
-    )
+        pieces += [(first_wh, period), (energy_wh - first_wh, period)]
+    assert rate(pieces, TOU_BLOCKS, start_wh).rating == rate(parts, TOU_BLOCKS, start_wh).rating
 
 
 @given(PARTS, st.integers(0, 3_000), st.integers(0, 8))
-def test_two_days_cost_what_both_cost_together(
-    parts: list[tuple[int, TouPeriod]], start_wh: int, cut: int
-) -> None:
-    both = slices(*parts)
-    used_wh = sum(piece.energy_wh for piece in both[:cut])
-    first = rate(both[:cut], TOU_BLOCKS, block_start_wh=start_wh)
-    second = rate(both[cut:], TOU_BLOCKS, block_start_wh=start_wh + used_wh)
-    whole = rate(both, TOU_BLOCKS, block_start_wh=start_wh)
+def test_two_days_cost_what_both_cost_together(parts: list[Part], start_wh: int, cut: int) -> None:
+    used_wh = sum(energy_wh for energy_wh, _ in parts[:cut])
+    first = rate(parts[:cut], TOU_BLOCKS, start_wh).rating
+    second = rate(parts[cut:], TOU_BLOCKS, start_wh + used_wh).rating
+    whole = rate(parts, TOU_BLOCKS, start_wh).rating
     assert first.amount_nano_yuan + second.amount_nano_yuan == whole.amount_nano_yuan
 
 
 @given(PARTS, st.integers(0, 3_000))
 def test_lines_hold_all_energy_and_their_amounts_are_exact(
-    parts: list[tuple[int, TouPeriod]], start_wh: int
+    parts: list[Part], start_wh: int
 ) -> None:
-    rating = rate(slices(*parts), TOU_BLOCKS, block_start_wh=start_wh)
+    rating, amounts = rate(parts, TOU_BLOCKS, start_wh)
     assert sum(line.energy_wh for line in rating.lines) == sum(wh for wh, _ in parts)
     assert all(
         line.amount_nano_yuan == line.energy_wh * line.price_micro_yuan for line in rating.lines
     )
     assert sum(line.amount_nano_yuan for line in rating.lines) == rating.amount_nano_yuan
+    assert sum(amounts) == rating.amount_nano_yuan
+
+
+ENDING = TariffVersion("x", date(2026, 1, 1), TariffKind.BLOCK, (Block(5, ((None, 1),)),))
 
 
 @pytest.mark.parametrize(
-    ("version", "start_wh", "part"),
+    ("version", "start_wh", "part", "why"),
     [
-        (ONE_PRICE, -1, (1, None)),
-        (ONE_PRICE, 0, (-1, None)),
-        (ONE_PRICE, 0, (1, PEAK)),
-        (BY_SEASON, 0, (1, None)),
-        (
-            TariffVersion("x", date(2026, 1, 1), TariffKind.BLOCK, (Block(5, ((None, 1),)),)),
-            5,
-            (1, None),
-        ),
+        (ONE_PRICE, -1, (1, None), "energy is never negative"),
+        (ONE_PRICE, 0, (-1, None), "energy is never negative"),
+        (ONE_PRICE, 0, (1, PEAK), "the tariff has no price for peak"),
+        (BY_SEASON, 0, (1, None), "the tariff has no price for a whole day"),
+        (ENDING, 5, (1, None), "the last block must be without end"),
     ],
 )
 def test_what_cannot_be_rated_is_refused(
-    version: TariffVersion, start_wh: int, part: tuple[int, TouPeriod | None]
+    version: TariffVersion, start_wh: int, part: Part, why: str
 ) -> None:
-    with pytest.raises(InvalidInputError):
-        rate(slices(part), version, block_start_wh=start_wh)
+    with pytest.raises(InvalidInputError) as refused:
+        rate([part], version, start_wh)
+    assert str(refused.value) == why
+
+
+def test_each_part_needs_its_period() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        rate_parts([1, 2], [None], ONE_PRICE, block_start_wh=0)
 
 
 @pytest.mark.parametrize(
@@ -285,8 +297,9 @@ def test_the_price_now_follows_the_wall_clock_and_the_block(
 
 
 def test_a_time_without_a_timezone_has_no_price() -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         price_at(ONE_PRICE, NOON.replace(tzinfo=None), CALENDAR, 0)
+    assert str(refused.value) == "a local time must know its timezone"
 
 
 @pytest.mark.parametrize(
@@ -297,6 +310,8 @@ def test_a_time_without_a_timezone_has_no_price() -> None:
         (BY_SEASON, "2026-07-01", SHANGHAI, ["00:00", "08:00", "18:00", "22:00", "00:00"]),
         (BY_SEASON, "2026-01-01", SHANGHAI, ["00:00", "14:00", "00:00"]),
         (TOU_BLOCKS, "2026-03-08", NEW_YORK, ["00:00", "08:00", "00:00"]),
+        (FIRST_MINUTE, "2026-03-08", SHANGHAI, ["00:00", "00:01", "00:00"]),
+        (FIRST_MINUTE, "2026-11-01", NEW_YORK, ["00:00", "00:01", "00:00"]),  # 01:00 twice
     ],
 )
 def test_periods_change_at_instants(
@@ -345,8 +360,10 @@ def test_the_newest_valid_version_holds(day: str, price: str) -> None:
 
 def test_before_the_first_version_there_is_none() -> None:
     version = parse_tariff({"code": "x", "price": "1", "valid_from": "2026-01-01"})
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError) as refused:
         version_on([version], date(2025, 12, 31))
+    assert refused.value.code == "no_tariff_version"
+    assert str(refused.value) == "no tariff version is valid on 2025-12-31"
 
 
 @pytest.mark.parametrize(

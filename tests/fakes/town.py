@@ -21,17 +21,16 @@ from server.http.context import WebContext
 from server.models.database import pool, row, rows
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
-from server.services.site_file import ProfileFacts
 from server.services.site_import import import_site
 from server.services.wakeups import Wakeups
 from server.settings import load_settings
 from tests.fakes.login import FakeLogin
 from tests.fakes.payment_platform import FakeDirectory
+from tests.fakes.site_text import GATEWAY, PROFILES, meter_text, shop_text
 from tests.http import http_client
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)  # Wednesday, 10:00 in Shanghai
 CODE = "482913"
-PROFILES = {"example/demo-relay": ProfileFacts("modbus", True, False, 30_000, 1_000_000_000)}
 
 SITE = """
 [site]
@@ -63,29 +62,15 @@ code = "service"
 valid_from = 2026-01-01
 per = "day"
 price = "2.50"
-
-[[gateway]]
-code = "gw-01"
-link = "modbus-tcp"
-address = "127.0.0.1:15020"
 """
-SHOP = """
-[[meter]]
-code = "M-{shop}"
-gateway = "gw-01"
-unit = {unit}
-profile = "example/demo-relay"
-shop = "{shop}"
-
-[[shop]]
-code = "{shop}"
-name = "{name}"
-tariff = "{tariff}"
-supply_policy = "immediate"
-fixed_charges = ["service"]
-binding_code = "482913"
-opening_balance_fen = {fen}
-"""
+SITE += GATEWAY
+SHOP = meter_text("M-{shop}", "{unit}", "{shop}")
+SHOP += shop_text(
+    "{shop}",
+    "{name}",
+    tariff="{tariff}",
+    more='fixed_charges = ["service"]\nopening_balance_fen = {fen}\n',
+)
 SHOPS = (("A1", "茶饮", "tou", 100_000), ("A2", "春风书店", "block", 50_000))
 _numbers = itertools.count(1)
 

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("feature", "fix", "removal", "doc", "misc")
 NO_ROOMS = {"migrations"}
-HIDDEN = {".venv", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "vendor"}
+HIDDEN = {".venv", ".git", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+HIDDEN |= {"mutants", "vendor"}
 
 
 def papers() -> list[Path]:

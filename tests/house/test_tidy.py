@@ -79,7 +79,8 @@ RULES = [
 @cache
 def sources(folder: str) -> tuple[Path, ...]:
     """The Python files of a folder."""
-    return tuple(sorted(p for p in (ROOT / folder).rglob("*.py") if ".venv" not in p.parts))
+    found = (ROOT / folder).rglob("*.py")
+    return tuple(sorted(p for p in found if not {".venv", "mutants"} & set(p.parts)))
 
 
 @cache

@@ -8,8 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +19,7 @@ from server.local.postgres import SETTINGS, EmbeddedPostgres
 from server.local.postgres_folder import PostgresFolder
 from server.local.postgres_programs import find_programs
 from server.local.processes import LocalServerError
+from tests.fakes.processes import lives, until
 
 PARENT = """
 import asyncio, sys
@@ -42,23 +42,6 @@ async def query(url: str, sql: str) -> object:
         return await connection.fetchval(sql)
     finally:
         await connection.close()
-
-
-async def until(condition: Callable[[], object], within_s: float = 20) -> None:
-    """Wait until a condition holds."""
-    limit = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < limit, "it never happened"
-        await asyncio.sleep(0.05)
-
-
-def lives(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def start_parent(data_dir: Path) -> subprocess.Popen[bytes]:
@@ -151,8 +134,8 @@ async def test_a_killed_server_is_started_again_in_its_place(data_dir: Path) -> 
         await query(url, "CREATE TABLE IF NOT EXISTS survived AS SELECT 7 AS answer")
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: said)
-        await until(lambda: postgres.pid not in {None, pid})
+        await until(lambda: said, within_s=20)
+        await until(lambda: postgres.pid not in {None, pid}, within_s=20)
         for _ in range(100):
             with contextlib.suppress(OSError, asyncpg.PostgresError):
                 assert await query(url, "SELECT answer FROM survived") == 7
@@ -178,7 +161,7 @@ async def test_ends_with_a_killed_parent_and_loses_nothing(data_dir: Path) -> No
 async def test_takes_over_from_a_server_that_outlived_its_parent(data_dir: Path) -> None:
     folder, said = PostgresFolder(data_dir / "postgres"), list[str]()
     orphan = start_orphan(folder)
-    await until(lambda: folder.orphan() == orphan.pid)
+    await until(lambda: folder.orphan() == orphan.pid, within_s=20)
     async with EmbeddedPostgres(data_dir, say=said.append) as postgres:
         assert await query(postgres.url, "SELECT answer FROM kept") == 42
         assert orphan.wait(timeout=1) is not None

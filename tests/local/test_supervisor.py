@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server.local import supervisor as module
 from server.local.supervisor import Child, Supervisor
+from tests.fakes.processes import lives, until
 
 SLEEPER = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
@@ -21,6 +23,13 @@ PARENT_OF_ONE = """
 import pathlib, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+time.sleep(60)
+"""
+TALKER = """
+import pathlib, sys, time
+print("ready {}", flush=True)
+print("trouble", file=sys.stderr, flush=True)
+pathlib.Path(sys.argv[1]).touch()
 time.sleep(60)
 """
 PRODUCT = """
@@ -43,23 +52,6 @@ asyncio.run(main())
 def child(code: str, *arguments: str, name: str = "role") -> Child:
     """A role that runs a piece of Python."""
     return Child(name, [sys.executable, "-c", code, *arguments], dict(os.environ))
-
-
-async def until(condition: Callable[[], object], within_s: float = 10) -> None:
-    """Wait until a condition holds."""
-    limit = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < limit, "it never happened"
-        await asyncio.sleep(0.01)
-
-
-def lives(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 @asynccontextmanager
@@ -96,6 +88,17 @@ async def test_one_that_dies_young_waits_longer_but_never_more_than_the_promise(
         await until(lambda: len(said) >= 4)
     pauses = [line.removeprefix("role died (exit code 3): starting it again in ") for line in said]
     assert pauses[:4] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s"]
+
+
+@pytest.mark.parametrize(("mute", "shown"), [(True, ""), (False, "ready {}\n")])
+async def test_what_a_role_prints_for_machines_is_not_shown_but_its_errors_are(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], mute: bool, shown: str
+) -> None:
+    roles = Supervisor([replace(child(TALKER, str(tmp_path / "talked")), mute=mute)])
+    async with running(roles):
+        await until((tmp_path / "talked").exists)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == (shown, "trouble\n")
 
 
 async def test_one_role_s_death_leaves_the_others_alone() -> None:

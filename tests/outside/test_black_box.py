@@ -40,8 +40,12 @@ private_key_file = "keys/alipay_app.pem"
 alipay_public_key_file = "keys/alipay_platform.pem"
 
 [supply_policy.immediate]
+low_balance_fen = [60]
 notice_minutes = []
 no_disconnect = []
+
+[weixin.templates]
+low_balance = {{id = "T-low-balance", fields = {{shop = "thing1", balance = "amount2"}}}}
 
 [[tariff]]
 code = "flat"
@@ -105,7 +109,9 @@ async def test_import_bind_run_empty_pay_and_have_power_again(
         tenant = await bind(http, await log_in(http, product), "A1", "demo-alice")
         await until(lambda: _has_reading(http, tenant), 10, "a first reading")
 
-        meter.energy += 101  # 1.01 kWh for the 1.00 yuan that was there
+        meter.energy += 50  # half a kilowatt-hour of the 1.00 yuan that was there
+        await until(lambda: _told(product), 10, "the tenant is told that little is left")
+        meter.energy += 51
         await until(lambda: not meter.coil, 10, "the shop is disconnected")
         shop = (await http.get(f"{API}/shops", headers=tenant)).json()["items"][0]
         for method, platform, expected in (
@@ -123,6 +129,18 @@ async def _has_reading(http: httpx.AsyncClient, tenant: dict[str, str]) -> bool:
     shops = (await http.get(f"{API}/shops", headers=tenant)).json()["items"]
     shop = (await http.get(f"{API}/shops/{shops[0]['id']}", headers=tenant)).json()
     return shop["last_reading_at"] is not None and shop["control_state"] == "connected"
+
+
+async def _told(product: Product) -> bool:
+    """Whether the message arrived at the tenant's WeChat, once."""
+    async with http_client(base_url=product.env["MALLWATT_WEIXIN_API_URL"]) as weixin:
+        messages = (await weixin.get("/control/weixin/messages")).json()["items"]
+    if not messages:
+        return False
+    [message] = messages
+    assert message["template_id"] == "T-low-balance"
+    assert message["data"] == {"thing1": "茶饮", "amount2": "0.50元"}
+    return True
 
 
 async def _pay_and_wait(

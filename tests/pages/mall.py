@@ -150,8 +150,9 @@ class Mall:
         await db.rows(
             db.pool(),
             "WITH made AS (INSERT INTO site (code, name, timezone, poll_seconds, close_after_days,"
-            " weixin_templates, created_at) SELECT $2, $2, timezone, poll_seconds,"
-            " close_after_days, weixin_templates, created_at FROM site LIMIT 1 RETURNING id)"
+            " weixin_templates, holidays_until, created_at) SELECT $2, $2, timezone, poll_seconds,"
+            " close_after_days, weixin_templates, holidays_until, created_at FROM site LIMIT 1"
+            " RETURNING id)"
             " UPDATE manager SET site_id = made.id FROM made WHERE manager.name = $1",
             *(name, to),
         )
@@ -290,6 +291,8 @@ class Staged:
 async def staged(copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory) -> Staged:
     """Imports the mall once, and keeps a copy of every row in a schema beside it."""
     url = await copy_schema("mall")
+    forget_site_rules()
+    forget_months()
     await db.open_database(url)
     now = datetime.now(UTC)
     site_id = await import_mall(tmp_path_factory.mktemp("mall"), "demo", "示范商场", now)

@@ -45,11 +45,20 @@ async def test_managers_pages(log_in: OpenPage, scheme: str, locale: str) -> Non
         "/admin/shops/A101",
         "/admin/shops/B203",
         "/admin/shops/B201/supply?state=disconnected",
+        "/admin/shops/A102/desk-payment",
+        "/admin/shops/A102/reversal",
+        "/admin/shops/A102/adjustment",
         "/admin/login",
         "/admin/shops/none",
     ):
         await page.goto(path)
         await _check(page)
+    await page.goto("/admin/shops/A102/adjustment")
+    await page.fill("#amount", "999999.99")
+    await page.fill("#reason", "x" * 200)
+    await page.click("main form button")
+    await page.wait_for_selector("section.card")
+    await _check(page)
 
 
 @pytest.mark.parametrize(("scheme", "locale"), SCHEMES)

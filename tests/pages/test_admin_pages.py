@@ -204,6 +204,20 @@ async def test_other_roles_may_neither_look_nor_act(mall: Mall) -> None:
             assert (await client.post(CUT, data=form)).status_code == 403, role
 
 
+async def test_the_binding_code_is_shown_to_whoever_asks_and_may(mall: Mall) -> None:
+    shown = {}
+    for role in ("owner", "finance"):
+        cookies = {"mw_manager": await mall.session_of(role)}
+        async with http_client(base_url=mall.url, cookies=cookies) as client:
+            page = await client.get("/admin/shops/A101")
+            asked = await client.get("/admin/shops/A101?show=binding_code")
+        assert "482913" not in page.text
+        shown[role] = ("show=binding_code" in page.text, asked.status_code, "482913" in asked.text)
+    assert shown == {"owner": (True, 200, True), "finance": (False, 403, False)}
+    acts = await database.rows(database.pool(), "SELECT actor, act, subject FROM manager_act")
+    assert acts == [{"actor": "owner", "act": "binding_code.view", "subject": "shop:A101"}]
+
+
 async def test_a_form_of_another_session_is_refused(mall: Mall) -> None:
     async with _client(mall, "owner") as client, _client(mall, "engineer") as other:
         form = {**await _form(client, CUT), "reason": "x"}

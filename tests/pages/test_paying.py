@@ -1,5 +1,6 @@
 """Which way to pay fits which browser, what an amount is, and what the four ticks say."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from payments.contract import Method
 from server.core.errors import InvalidInputError
 from server.handlers.guards import fen_from_text
-from server.handlers.paying import Browser, browser_of, offered
-from server.handlers.rendering import kwh, qr_svg, yuan
+from server.handlers.paying import Browser, Watched, browser_of, offered
+from server.handlers.rendering import fragment, kwh, qr_svg, yuan
+from server.http.locale import Locale
 from server.services.public_page import is_settled, ticks
 from server.services.top_ups import TopUpView
 
@@ -114,6 +116,36 @@ def test_the_ticks_of_a_payment(done: int, glance: str, states: str, *, settled:
 @pytest.mark.parametrize("status", ["closed", "refunded"])
 def test_a_closed_payment_is_settled(status: str) -> None:
     assert is_settled(_view(0, status), "off")
+
+
+@pytest.mark.parametrize(
+    ("done", "status", "words"),
+    [
+        (0, "closed", "closed unpaid"),
+        (1, "closed", "could not be credited"),  # its money is in suspense
+        (2, "paid", "has arrived"),
+        (4, "paid", "complete"),
+        (4, "refunded", "Refunded"),
+    ],
+)
+def test_the_end_of_a_payment_in_words(done: int, status: str, words: str) -> None:
+    view = _view(done, status)
+    watched = Watched(
+        view=view,
+        method=NATIVE,
+        timezone="Asia/Shanghai",
+        shop_code="A101",
+        shop_name="茶饮",
+        ticks=ticks(view, "off"),
+        glance="off",
+        reasons=(),
+        settled=is_settled(view, "off"),
+        expired=True,
+    )
+    shown = fragment(Locale.EN, "region_ticks.html", watched=watched, now=AT)
+    banner = re.search(r'<p class="banner[^>]*>([^<]*)</p>', shown)
+    assert banner is not None
+    assert words in banner[1]
 
 
 @pytest.mark.parametrize(

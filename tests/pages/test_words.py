@@ -12,13 +12,27 @@ from server.core.supply.state import Case
 from server.core.tariff.periods import TouPeriod
 from server.handlers.messages import messages, say
 from server.http.locale import Locale
+from server.services.approvals import Status
+from server.services.desk import METHODS
 from server.services.manager_acts import Role
+from server.services.money_by_hand import ADJUSTMENT, DESK_PAYMENT, KINDS
+from server.services.top_ups import WALLETS
 
 CODES = {
     "reason": [*Reason, "held"],
     "case": list(Case),
     "method": list(Method),
     "role": list(Role),
+    "act": [
+        DESK_PAYMENT,
+        ADJUSTMENT,
+        "emergency_credit",
+        "approval_asked",
+        "approval_approved",
+        "approval_rejected",
+    ],
+    "approval": [*Status, *(f"kind_{kind}" for kind in KINDS), "told_approved", "told_rejected"],
+    "money": [*METHODS, *WALLETS],
     "period": list(TouPeriod),
     "tick": ["paid", "credited", "commanded", "confirmed"],
     "state": ["on", "off", "low", "ready", "switching", "unknown", "connected", "disconnected"],

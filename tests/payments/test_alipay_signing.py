@@ -127,9 +127,20 @@ def test_what_cannot_be_used_is_named_but_not_shown(
             alipay_public_key_file=files / asked["alipay_public_key_file"],
         )
 
-    assert error.value.code == setting
-    assert error.value.detail.startswith(f"{setting} ")
+    assert [name for name, _ in error.value.problems] == [setting]
+    assert error.value.detail.startswith(f"{setting}: ")
     assert "secret words" not in error.value.detail
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    with pytest.raises(MerchantConfigError) as error:
+        config.load(
+            app_id="x", seller_id="", private_key_file=absent, alipay_public_key_file=absent
+        )
+    assert [name for name, _ in error.value.problems] == [
+        *("app_id", "seller_id", "private_key_file", "alipay_public_key_file"),
+    ]
 
 
 @pytest.mark.parametrize(

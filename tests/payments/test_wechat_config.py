@@ -95,7 +95,7 @@ def test_a_key_file_of_the_wrong_kind_is_named(
 ) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
-    with pytest.raises(MerchantConfigError, match=f"merchant.wechat.{setting}: .*{problem}"):
+    with pytest.raises(MerchantConfigError, match=f"^{setting}: .*{problem}"):
         loaded(keys, **{setting: path})
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_read_is_named(
     keys: SandboxKeys, tmp_path: Path, setting: str
 ) -> None:
     for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(MerchantConfigError, match=f"{setting}: cannot be read"):
+        with pytest.raises(MerchantConfigError, match=f"^{setting}: cannot be read"):
             loaded(keys, **{setting: path})
 
 
@@ -125,8 +125,25 @@ def test_a_file_that_cannot_be_read_is_named(
     ],
 )
 def test_an_id_of_another_form_is_named(keys: SandboxKeys, setting: str, value: str) -> None:
-    with pytest.raises(MerchantConfigError, match=f"merchant.wechat.{setting}: "):
+    with pytest.raises(MerchantConfigError, match=f"^{setting}: "):
         loaded(keys, **{setting: value})
+
+
+def test_all_faults_are_named_at_once(keys: SandboxKeys, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    with pytest.raises(MerchantConfigError) as caught:
+        loaded(
+            keys,
+            appid="",
+            cert_serial="33:DD",
+            apiv3_key_file=absent,
+            private_key_file=absent,
+            platform_public_key_file=absent,
+        )
+    assert sorted(setting for setting, _ in caught.value.problems) == [
+        *("apiv3_key_file", "appid", "cert_serial"),
+        *("platform_public_key_file", "private_key_file"),
+    ]
 
 
 def test_the_merchants_own_public_key_is_not_the_platforms(

@@ -18,12 +18,11 @@ from server.services.controls import authorise, pending_controls, record, wished
 from server.services.corrections import correct_due
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
-from server.services.site_file import ProfileFacts
 from server.services.site_import import import_site
 from tests.fakes.payment_platform import FakeDirectory
+from tests.fakes.site_text import GATEWAY, PROFILES, meter_text, shop_text
 
 ZONE = ZoneInfo("Asia/Shanghai")
-PROFILES = {"example/demo-relay": ProfileFacts("modbus", True, False, 30_000, 1_000_000_000)}
 WANTED = {
     ActionKind.DISCONNECT: ControlState.DISCONNECTED,
     ActionKind.RECONNECT: ControlState.CONNECTED,
@@ -45,27 +44,11 @@ low_balance = {{id = "T-1", fields = {{shop = "thing1", balance = "amount2"}}}}
 [[tariff]]
 code = "tariff"
 {tariff}
-
-[[gateway]]
-code = "gw-01"
-link = "modbus-tcp"
-address = "127.0.0.1:15020"
-
-[[meter]]
-code = "M-1"
-gateway = "gw-01"
-unit = 1
-profile = "example/demo-relay"
-shop = "A1"
-
-[[shop]]
-code = "A1"
-name = "茶饮"
-tariff = "tariff"
-supply_policy = "shop"
-binding_code = "482913"
-opening_balance_fen = {balance_fen}
 """
+SITE += GATEWAY + meter_text("M-1", 1, "A1")
+SITE += shop_text(
+    "A1", tariff="tariff", policy="shop", more="opening_balance_fen = {balance_fen}\n"
+)
 CUTS_AT_ONCE = "notice_minutes = []\nno_disconnect = []"
 ONE_YUAN = 'kind = "flat"\nprice = "1.00"'
 

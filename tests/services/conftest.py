@@ -7,21 +7,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from server.services.site_file import ProfileFacts
 from server.services.site_import import ImportReport, import_site
+from tests.fakes.site_text import GATEWAY, PROFILES, meter_text, shop_text
 from tests.scenarios.world import World
 
-NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)  # Wednesday, 10:00 in Shanghai
+__all__ = ["NOW", "PROFILES", "SITE"]  # what the tests of this folder import from here
 
-PROFILES = {
-    "example/demo-relay": ProfileFacts(
-        protocol="modbus",
-        has_relay=True,
-        permit_only=False,
-        max_power_w=30_000,
-        rollover_wh=1_000_000_000,
-    )
-}
+NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)  # Wednesday, 10:00 in Shanghai
 
 SITE = """
 [site]
@@ -41,27 +33,9 @@ code = "flat"
 valid_from = 2026-01-01
 kind = "flat"
 price = "1.00"
-
-[[gateway]]
-code = "gw-01"
-link = "modbus-tcp"
-address = "127.0.0.1:15020"
-
-[[meter]]
-code = "M-1"
-gateway = "gw-01"
-unit = 1
-profile = "example/demo-relay"
-shop = "A1"
-
-[[shop]]
-code = "A1"
-name = "茶饮"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482913"
-opening_balance_fen = 1000
 """
+SITE += GATEWAY + meter_text("M-1", 1, "A1")
+SITE += shop_text("A1", more="opening_balance_fen = 1000\n")
 
 
 @pytest.fixture

@@ -21,24 +21,10 @@ from server.workers.context import WorkContext
 from server.workers.inbox import query_orders, settle_notices
 from server.workers.settle import close_ready_days, decide_supplies, settle_readings
 from tests.fakes.payment_platform import FakeDirectory
+from tests.fakes.site_text import SECOND_SHOP, meter_text
 from tests.services.conftest import NOW, PROFILES
 
-SECOND = """
-[[meter]]
-code = "M-2"
-gateway = "gw-01"
-unit = 2
-profile = "example/demo-relay"
-shop = "A2"
-
-[[shop]]
-code = "A2"
-name = "面馆"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482914"
-opening_balance_fen = 1000
-"""
+SECOND = meter_text("M-2", 2, "A2") + SECOND_SHOP + "opening_balance_fen = 1000\n"
 
 
 class Town:

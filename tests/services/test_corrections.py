@@ -15,7 +15,8 @@ from server.services.locks import lock_tenancies
 from server.services.readings import NewReading, keep
 from server.services.settlement import settle_due
 from server.services.site_import import import_site
-from tests.scenarios.world import ONE_YUAN, PROFILES, World, local
+from tests.fakes.site_text import PROFILES
+from tests.scenarios.world import ONE_YUAN, World, local
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
 OPENED = local("2026-05-29 00:00")

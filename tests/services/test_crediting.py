@@ -16,7 +16,8 @@ from server.services.site_import import import_site
 from server.services.wakeups import Wakeups
 from server.workers.context import WorkContext
 from server.workers.inbox import query_orders, settle_notices
-from tests.scenarios.world import PROFILES, SITE, World, local
+from tests.fakes.site_text import PROFILES
+from tests.scenarios.world import SITE, World, local
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
 WECHAT = Platform.WECHAT
@@ -141,6 +142,42 @@ async def test_a_notice_settled_from_two_sides_keeps_the_outcome_that_credited(
     found = await world.row("SELECT outcome, settled_at FROM payment_notice")
     assert found == {"outcome": "credited", "settled_at": world.now}
     assert await wallet_fen(world.tenancy_id) == 5_000
+
+
+@pytest.mark.parametrize("outcome", [Outcome.OTHER_AMOUNT, Outcome.AFTER_MOVE_OUT])
+async def test_an_order_whose_money_is_in_suspense_is_over(world: World, outcome: Outcome) -> None:
+    """Closed: nothing is credited by itself any more, and `paid` would say that it was.
+
+    The time of the payment tells it from an order that nobody paid; a case is for the managers.
+    """
+    trade = world.paid_trade(await world.order(5_000))
+    if outcome is Outcome.OTHER_AMOUNT:
+        trade = replace(trade, paid_fen=4_999)
+    else:
+        await rows(pool(), "UPDATE tenancy SET closed_at = $1", world.now)
+    assert (await credit(world.site_id, WECHAT, trade, world.now)).outcome is outcome
+    top_up = await world.top_up()
+    assert (top_up["status"], top_up["paid_at"], top_up["credited_at"]) == (
+        *("closed", trade.paid_at),
+        None,
+    )
+    world.now += timedelta(days=1)
+    assert await query_orders(context_of(world)) == 0  # it is not asked for again
+    assert (await credit(world.site_id, WECHAT, trade, world.now)).outcome is Outcome.REPEATED
+    assert (await world.top_up()) == top_up
+    case = await world.row("SELECT kind, closed_at FROM payment_case")
+    assert case == {"kind": outcome.value, "closed_at": None}
+    assert (await audit(lambda _: None)).passed
+
+
+async def test_a_second_payment_leaves_a_credited_order_as_it_is(world: World) -> None:
+    trade = world.paid_trade(await world.order(5_000))
+    await credit(world.site_id, WECHAT, trade, world.now)
+    before = await world.top_up()
+    again = replace(trade, transaction_id="T-other", paid_at=world.now + timedelta(hours=1))
+    second = await credit(world.site_id, WECHAT, again, world.now)
+    assert second.outcome is Outcome.SECOND_PAYMENT
+    assert await world.top_up() == before
 
 
 CONTRADICTIONS: list[tuple[dict[str, object], str]] = [

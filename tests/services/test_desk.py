@@ -7,8 +7,8 @@ import pytest
 
 from server.core.errors import InvalidInputError, MallwattError, NotFoundError
 from server.models.database import pool, rows
-from server.services.desk import take_desk_payment
-from server.services.journal import IdempotencyMismatchError, Posted
+from server.services.desk import ReceiptUsedError, take_desk_payment
+from server.services.journal import Posted
 from server.services.site_import import ImportReport
 from tests.services.money import wallet_fen
 
@@ -30,8 +30,8 @@ async def test_a_receipt_counts_once_however_often_it_is_sent(mall: ImportReport
 
 
 REFUSED: list[tuple[dict[str, object], type[MallwattError]]] = [
-    ({"amount_fen": 501}, IdempotencyMismatchError),
-    ({"method": "bank_transfer"}, IdempotencyMismatchError),
+    ({"amount_fen": 501}, ReceiptUsedError),
+    ({"method": "bank_transfer"}, ReceiptUsedError),
     ({"receipt_no": "R-2", "amount_fen": 0}, InvalidInputError),
     ({"receipt_no": "R-2", "amount_fen": -5}, InvalidInputError),
     ({"receipt_no": "R-2", "method": "barter"}, InvalidInputError),

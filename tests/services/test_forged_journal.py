@@ -12,18 +12,11 @@ from server.core.ledger.routing import RULES
 from server.models.database import pool, rows
 from server.services.readings import NewReading, ensure_months, keep
 from server.services.site_import import import_site
+from tests.fakes.site_text import SECOND_SHOP
 from tests.services.conftest import PROFILES, SITE
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
 OTHER_SITE = SITE.replace('code = "demo"', 'code = "other"').replace("15020", "15021")
-SECOND_SHOP = """
-[[shop]]
-code = "A2"
-name = "书店"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482914"
-"""
 
 # A posting by hand: one statement, as services/journal writes it; {legs} names its transfers.
 POSTING = """

@@ -12,28 +12,12 @@ from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import SiteFileError
 from server.services.site_import import ImportReport, import_site
+from tests.fakes.site_text import SECOND_SHOP, change
 from tests.services.conftest import NOW, PROFILES
 
 PROFILE = "example/demo-relay"
-SECOND_SHOP = """
-[[shop]]
-code = "A2"
-name = "面馆"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482914"
-"""
 TWO_HOURS = timedelta(hours=2)
 LATE = NOW + timedelta(hours=40)
-
-
-def put(path: Path, *pairs: tuple[str, str]) -> None:
-    """Write the file anew with each second text in place of the first."""
-    content = path.read_text(encoding="utf-8")
-    for was, becomes in pairs:
-        assert was in content, was
-        content = content.replace(was, becomes, 1)
-    path.write_text(content, encoding="utf-8")
 
 
 async def keep_at(*readings: tuple[datetime, int]) -> None:
@@ -134,17 +118,17 @@ async def test_a_late_reading_reaches_the_shop_in_which_the_meter_was(
 
 
 async def test_what_was_counted_keeps_its_ratio(mall: ImportReport, site_path: Path) -> None:
-    put(site_path, ('shop = "A1"', 'shop = "A1"\ntransformer_ratio = 40'))
+    change(site_path, ('shop = "A1"', 'shop = "A1"\ntransformer_ratio = 40'))
     await import_site(site_path, PROFILES, NOW)  # nothing was counted yet
     await keep_at((NOW, 5_000), (NOW + TWO_HOURS, 9_000))
-    put(site_path, ("transformer_ratio = 40", "transformer_ratio = 60"))
+    change(site_path, ("transformer_ratio = 40", "transformer_ratio = 60"))
     with pytest.raises(SiteFileError) as caught:
         await import_site(site_path, PROFILES, NOW)
     (fault,) = caught.value.faults
     assert fault.place == "meter[0].transformer_ratio"
     assert fault.message.startswith("is 40, and readings are counted with it; another device comes")
     assert "POST /api/admin/v1/meters/M-1/exchanges" in fault.message
-    put(site_path, ("transformer_ratio = 60", "transformer_ratio = 40"))
+    change(site_path, ("transformer_ratio = 60", "transformer_ratio = 40"))
     assert (await import_site(site_path, PROFILES, NOW)).unchanged["meter"] == 1
 
 

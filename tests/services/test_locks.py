@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,20 +12,28 @@ import asyncpg
 import pytest_asyncio
 
 from payments.contract import Method, Platform
+from server.core.errors import ConflictError, InvalidInputError
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, rows
-from server.services import supply, supply_holds, top_ups
+from server.services import money_by_hand, supply, supply_holds, top_ups
+from server.services.adjustments import Adjustment
+from server.services.approvals import Decision
 from server.services.audit import audit
 from server.services.controls import authorise
 from server.services.crediting import credit
 from server.services.desk import take_desk_payment
+from server.services.exchanges import ExchangeWish, record_exchange
 from server.services.fixed_charges import charge_due
 from server.services.leases import claim_leases
+from server.services.manager_acts import Role
+from server.services.managers import Manager
 from server.services.meter_controls import set_permit_only
+from server.services.money_by_hand import ShopRef
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
 from tests.fakes.payment_platform import FakeDirectory
+from tests.fakes.site_text import meter_text, shop_text
 from tests.services.conftest import NOW, PROFILES
 from tests.services.money import sum_of_all_accounts_fen
 
@@ -36,28 +45,18 @@ WHERE NOT granted AND activity.datname = current_database()
 """
 MOVE_BEHIND = "UPDATE meter_control SET permit_only = permit_only WHERE meter_id = $1"
 CONTROLS = "SELECT 1 FROM meter_control WHERE meter_id = ANY($1::bigint[]) ORDER BY meter_id"
-SHOP = """
-[[meter]]
-code = "M-X{0}"
-gateway = "gw-01"
-unit = {0}
-profile = "example/demo-relay"
-shop = "X{0}"
-
-[[shop]]
-code = "X{0}"
-name = "面馆"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482914"
-opening_balance_fen = 1000
-fixed_charges = ["lift"]
-"""
+SHOP = meter_text("M-X{0}", "{0}", "X{0}")
+SHOP += shop_text("X{0}", more='opening_balance_fen = 1000\nfixed_charges = ["lift"]\n')
 LIFT = """
 [[fixed_charge]]
 code = "lift"
 per = "day"
 price = "0.50"
+"""
+MANAGERS = """
+INSERT INTO manager (name, password_hash, role, created_at)
+SELECT 'clerk ' || number, '-', 'finance', now() FROM generate_series(1, 3) AS number
+RETURNING id, name
 """
 
 
@@ -71,6 +70,7 @@ class Crowd:
     tenancies: list[int]
     random: Random
     epoch: int
+    managers: list[Manager]
     hour: int = 0
 
     @property
@@ -112,6 +112,14 @@ class Crowd:
         wanted, found = ControlState.DISCONNECTED, ControlState.CONNECTED
         await authorise(fresh.meter_id, wanted, fresh, found, self.now)
 
+    async def exchange(self, number: int) -> None:
+        """A meter that counts on where the old one ended; what was trusted since may forbid it."""
+        shown_wh = 1_000 + 700 * self.hour
+        meter_id = self.meters[number % SHOPS]
+        with suppress(InvalidInputError, ConflictError):
+            wish = ExchangeWish(self.now, shown_wh, shown_wh, "test")
+            await record_exchange(meter_id, wish, actor="boss", now=self.now)
+
     async def pay_at_the_desk(self, number: int) -> None:
         await take_desk_payment(
             self.random.choice(self.tenancies),
@@ -121,6 +129,23 @@ class Crowd:
             paid_at=self.now,
             now=self.now,
         )
+
+    async def adjust_by_two(self, number: int) -> None:
+        """Asked for twice at once, decided by two at once; one of each is the first."""
+        tenancy_id = self.tenancies[number % SHOPS]
+        shop = ShopRef(self.site_id, f"X{number % SHOPS + 2}")
+        asker, *deciders = self.managers
+        wish = Adjustment(tenancy_id, 20_000 + number, "test")
+        ask = money_by_hand.adjust(shop, wish, asker, self.now, key=f"by hand {number}")
+        again = money_by_hand.adjust(shop, wish, asker, self.now, key=f"by hand {number}")
+        asked, _ = await asyncio.gather(ask, again)
+        assert asked.approval_no is not None
+        said = [
+            money_by_hand.decide(asked.approval_no, one, Decision.APPROVE, reason="", now=self.now)
+            for one in deciders
+        ]
+        answers = await asyncio.gather(*said, return_exceptions=True)
+        assert sorted(type(one).__name__ for one in answers) == ["Approval", "ApprovalOverError"]
 
     async def hold(self, number: int) -> None:
         act = supply_holds.hold_shop if number % 2 else supply_holds.release_shop
@@ -148,7 +173,10 @@ async def crowd(database: None, site_path: Path) -> Crowd:
     tenancies = [one["id"] for one in await rows(pool(), "SELECT id FROM tenancy ORDER BY id")]
     (epoch,) = (await claim_leases("collector", 1, held_s=600)).values()
     order = Random(7)  # noqa: S311  an order of readings, no secret
-    return Crowd(report.site_id, site_path, meters, tenancies, order, epoch)
+    managers = [
+        Manager(one["id"], one["name"], Role.FINANCE, None) for one in await rows(pool(), MANAGERS)
+    ]
+    return Crowd(report.site_id, site_path, meters, tenancies, order, epoch, managers)
 
 
 async def pay_online(crowd: Crowd, number: int, directory: FakeDirectory) -> None:
@@ -199,7 +227,9 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
             repeat(crowd.charge),
             repeat(crowd.decide),
             repeat(crowd.look_before_a_cut),
+            repeat(crowd.exchange),
             repeat(crowd.pay_at_the_desk),
+            repeat(crowd.adjust_by_two),
             repeat(crowd.hold),
             repeat(crowd.import_again),
             repeat(pay),
@@ -210,6 +240,7 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     assert report.violations == []
     credited = await rows(pool(), "SELECT sum(amount_fen)::bigint AS fen FROM payment_credit")
     assert credited == [{"fen": 500 * ROUNDS}]
+    assert await rows(pool(), "SELECT 1 FROM meter_exchange LIMIT 1") != []
     charged = await rows(pool(), "SELECT count(*) AS days FROM fixed_charge_statement")
     assert charged == [{"days": SHOPS * 2}]
 

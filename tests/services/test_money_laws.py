@@ -1,276 +1,92 @@
 """Whatever comes in whatever order, a tenancy's money is what a plain reference makes of it.
 
-The reference rates the whole path of true readings once, day by day, with core/settlement. The
-product gets the same readings in any order, repeated, between settling, closing, paying, imports.
+The reference (plain_reference.py) works the whole path of true readings out once. The product gets
+the same readings in any order, repeated and among lies, between settling, closing, correcting,
+paying, refunding, exchanges told late, imports of tariffs and kills (money_story.py). The few
+examples of `make test` are always the same; to search deep, as many as you like, others each time:
+
+    LAWS_EXAMPLES=2000 .venv/bin/python -m pytest --timeout=0 tests/services/test_money_laws.py
 """
 
-import itertools
+import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from payments.contract import Method, Platform
-from server.core.calendar import local_day
-from server.core.settlement.day import settle_day
-from server.core.settlement.interval import path_from_rows
-from server.core.tariff.parse import parse_tariff
-from server.models.database import close_database, open_database, pool, row, rows
-from server.services import top_ups
+from server.models.database import close_database, open_database, pool
 from server.services.audit import audit
 from server.services.balances import balances
-from server.services.crediting import credit
-from server.services.desk import take_desk_payment
-from server.services.readings import NewReading, forget_months, keep
-from server.services.settlement import close_days, settle_due
-from server.services.site_file import ProfileFacts
-from server.services.site_import import import_site
-from server.services.site_rules import chinese_holidays, forget_site_rules
+from server.services.readings import forget_months
+from server.services.site_rules import forget_site_rules
 from tests.databases import CopySchema
-from tests.fakes.payment_platform import FakeDirectory
 from tests.services.money import sum_of_all_accounts_fen
+from tests.services.money_site import HOURS, OPENED, ROLLOVER_WH
+from tests.services.money_story import Curve, Swap, open_story
+from tests.services.plain_reference import local_day, midnight
 
-ZONE = ZoneInfo("Asia/Shanghai")
-OPENED = datetime(2026, 5, 29, 2, 0, tzinfo=UTC)  # a Friday; the month ends within the story
-HOURS = 80
-NOW = OPENED + timedelta(hours=HOURS + 2)
-ROLLOVER_WH = 1_000_000
-GAP_S = 3_600
-PROFILES = {"example/demo-relay": ProfileFacts("modbus", True, False, 30_000, ROLLOVER_WH)}
-OPENING_FEN = 700
-TARIFF = {
-    "code": "both",
-    "valid_from": date(2026, 1, 1),
-    "kind": "block",
-    "period": "month",
-    "blocks": [
-        {"up_to_kwh": 20, "prices": {"peak": "1.2345", "valley": "0.2891"}},
-        {"prices": {"peak": "1.5", "valley": "0.3333"}},
-    ],
-    "periods": [{"valley": ["00:00-08:00", "20:00-24:00"], "peak": ["08:00-20:00"]}],
-}
-SITE = """
-[site]
-code = "{code}"
-name = "示范商场"
-timezone = "Asia/Shanghai"
-close_after_days = 60
-
-[[tariff]]
-code = "both"
-valid_from = 2026-01-01
-kind = "block"
-period = "month"
-blocks = [
-    {{up_to_kwh = 20, prices = {{peak = "1.2345", valley = "0.2891"}}}},
-    {{prices = {{peak = "1.5", valley = "0.3333"}}}},
-]
-periods = [{{valley = ["00:00-08:00", "20:00-24:00"], peak = ["08:00-20:00"]}}]
-
-[[gateway]]
-code = "gw-01"
-link = "modbus-tcp"
-address = "127.0.0.1:15020"
-
-[[meter]]
-code = "M-1"
-gateway = "gw-01"
-unit = 1
-profile = "example/demo-relay"
-shop = "A1"
-
-[[meter]]
-code = "M-2"
-gateway = "gw-01"
-unit = 2
-transformer_ratio = 3
-profile = "example/demo-relay"
-shop = "A1"
-
-[[shop]]
-code = "A1"
-name = "茶饮"
-tariff = "both"
-binding_code = "482913"
-opening_balance_fen = {fen}
-"""
-_numbers = itertools.count(1)
-
-Curve = list[tuple[datetime, int]]
+DEEP = int(os.environ.get("LAWS_EXAMPLES", "0"))
+LAWS = settings(
+    max_examples=DEEP or 12,
+    derandomize=not DEEP,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @st.composite
 def curves(draw: st.DrawFn) -> Curve:
-    """A meter's true readings from the opening on, 41 to 60 minutes apart: none may be missing.
+    """A meter's true readings from the opening on, at each midnight too; it rolls over on the way.
 
-    The register rolls over on the way.
+    Never at zero, which is held apart until the next reading.
     """
+    minutes = draw(st.lists(st.sampled_from([41, 50, 57, 60, 240]), min_size=1, max_size=6))
+    rises = draw(st.lists(st.sampled_from([0, 1, 333, 1_000, 2_000]), min_size=1, max_size=8))
     at, register_wh, path = OPENED, ROLLOVER_WH - draw(st.integers(1, 40_000)), []
     while at < OPENED + timedelta(hours=HOURS):
+        register_wh += register_wh == ROLLOVER_WH
         path.append((at, register_wh % ROLLOVER_WH))
-        at += timedelta(minutes=draw(st.sampled_from([41, 50, 57, 60])))
-        register_wh += draw(st.sampled_from([0, 1, 333, 1_000, 2_000]))
+        next_at = at + timedelta(minutes=minutes[len(path) % len(minutes)])
+        at = min(next_at, midnight(local_day(at) + timedelta(days=1)))
+        register_wh += rises[len(path) % len(rises)]
     return path
 
 
-ACTS = st.lists(
-    st.one_of(
-        st.tuples(st.just("read"), st.integers(1, 120)),
-        st.tuples(st.just("settle"), st.just(0)),
-        st.tuples(st.just("close"), st.just(0)),
-        st.tuples(st.just("desk"), st.integers(1, 5_000)),
-        st.tuples(st.just("pay"), st.integers(1, 5_000)),
-        st.tuples(st.just("import"), st.just(0)),
-    ),
-    min_size=4,
-    max_size=14,
+@st.composite
+def swapped(draw: st.DrawFn) -> tuple[Curve, Swap | None]:
+    """A curve on the way of which the device may be replaced, between two readings."""
+    path = draw(curves())
+    if draw(st.booleans()):
+        return path, None
+    number = draw(st.integers(1, len(path) - 1))
+    (before, before_wh), (after, after_wh) = path[number - 1 : number + 1]
+    rise_wh = (after_wh - before_wh) % ROLLOVER_WH
+    final_wh = (before_wh + rise_wh // 2) % ROLLOVER_WH
+    swap = Swap(before + (after - before) / 2, final_wh, 5_000, draw(st.integers(1, 7)))
+    new = [(at, (wh - final_wh) % ROLLOVER_WH + 5_000) for at, wh in path[number:]]
+    return path[:number] + new, swap
+
+
+KILLED = st.sampled_from([0, 0]) | st.integers(1, 20)
+SHARES = st.sampled_from([2, 10, 30, 50])  # of all readings, in per cent
+READS = st.one_of(
+    st.tuples(st.just("read"), SHARES, KILLED),
+    st.tuples(st.just("together"), SHARES, st.just(0)),
 )
-
-
-@dataclass
-class Story:
-    """One tenancy, what is still to be read of it, and what was paid in."""
-
-    site_id: int
-    site_path: Path
-    tenancy_id: int
-    unread: list[NewReading]
-    kept: list[NewReading] = field(default_factory=list)
-    paid_fen: int = OPENING_FEN
-
-    async def act(self, name: str, number: int) -> None:
-        """One thing that happens; whatever can be repeated is."""
-        match name:
-            case "read":
-                batch, self.unread = self.unread[:number], self.unread[number:]
-                await keep(batch + self.kept[-3:], NOW)
-                self.kept += batch
-            case "settle":
-                await settle_due(NOW)
-            case "close":
-                await close_days(NOW)
-            case "import":
-                await import_site(self.site_path, PROFILES, NOW)
-            case "desk":
-                await self.pay_at_the_desk(number)
-            case "pay":
-                await self.pay_online(number)
-        await self.check_projection()
-
-    async def pay_at_the_desk(self, amount_fen: int) -> None:
-        receipt_no = f"R-{next(_numbers)}"
-        for _ in range(2):
-            await take_desk_payment(
-                self.tenancy_id,
-                amount_fen,
-                method="bank_transfer",
-                receipt_no=receipt_no,
-                paid_at=NOW,
-                now=NOW,
-            )
-        self.paid_fen += amount_fen
-
-    async def pay_online(self, amount_fen: int) -> None:
-        directory = FakeDirectory()
-        wish = top_ups.TopUpOrder(
-            tenancy_id=self.tenancy_id,
-            amount_fen=amount_fen,
-            method=Method.ALIPAY_QR,
-            wallet="electricity",
-            idempotency_key=f"key-{next(_numbers)}",
-            user_id=None,
-            payer_id=None,
-            client_ip=None,
-            public_url="http://mall.test",
-        )
-        view = await top_ups.order(wish, directory, NOW)
-        assert view.payment is not None
-        trade = directory.platforms[Platform.ALIPAY].pay(view.payment["out_trade_no"], NOW)
-        for _ in range(2):
-            await credit(self.site_id, Platform.ALIPAY, trade, NOW)
-        self.paid_fen += amount_fen
-
-    async def check_projection(self) -> None:
-        """At every instant: what the wallet shows is what was paid less what the statements say."""
-        owned = (await balances(pool(), [self.tenancy_id]))[self.tenancy_id]
-        charged = await row(
-            pool(),
-            "SELECT coalesce(sum(amount_fen), 0)::bigint AS fen FROM statement"
-            " WHERE tenancy_id = $1",
-            self.tenancy_id,
-        )
-        assert charged is not None
-        assert owned.wallet_fen == self.paid_fen - charged["fen"]
-        assert owned.available_fen == owned.wallet_fen - owned.open_days_fen
-
-    async def amounts(self) -> dict[date, tuple[int, int]]:
-        """Energy and money of every day, closed or open, as the product has them."""
-        found = await rows(
-            pool(),
-            "SELECT day, energy_wh, amount_fen FROM statement WHERE tenancy_id = $1"
-            " UNION ALL SELECT day, energy_wh, amount_fen FROM open_day WHERE tenancy_id = $1",
-            self.tenancy_id,
-        )
-        assert len({one["day"] for one in found}) == len(found)
-        return {one["day"]: (one["energy_wh"], one["amount_fen"]) for one in found}
-
-
-def reference(paths: Sequence[Curve]) -> dict[date, tuple[int, int]]:
-    """Every day rated once, from the whole path."""
-    version = parse_tariff(TARIFF)
-    meters = [
-        path_from_rows(number, f"M-{number}", ratio, ROLLOVER_WH, path)
-        for (number, ratio), path in zip(((1, 1), (2, 3)), paths, strict=True)
-    ]
-    days: dict[date, tuple[int, int]] = {}
-    day, used_wh = local_day(OPENED, ZONE), 0
-    last = local_day(max(path[-1][0] for path in paths), ZONE)
-    while day <= last:
-        used_wh = 0 if day.day == 1 else used_wh
-        settled = settle_day(
-            day,
-            ZONE,
-            meters,
-            version,
-            chinese_holidays(),
-            block_start_wh=used_wh,
-            gap_s=GAP_S,
-            opened_at=OPENED,
-        )
-        days[day] = (settled.energy_wh, settled.amount_fen)
-        used_wh += settled.energy_wh
-        day += timedelta(days=1)
-    return days
-
-
-async def open_story(folder: Path, paths: Sequence[Curve], order: Sequence[int]) -> Story:
-    """A new site; its readings come in this order, after each meter's first."""
-    code = f"s{next(_numbers)}"
-    site_path = folder / f"{code}.toml"
-    site_path.write_text(SITE.format(code=code, fen=OPENING_FEN), encoding="utf-8")
-    report = await import_site(site_path, PROFILES, OPENED)
-    meters = await rows(
-        pool(), "SELECT id FROM meter WHERE site_id = $1 ORDER BY code", report.site_id
-    )
-    tenancy = await row(pool(), "SELECT id FROM tenancy WHERE site_id = $1", report.site_id)
-    assert tenancy is not None
-    readings = [
-        NewReading(meter["id"], at, register_wh, 0)
-        for meter, path in zip(meters, paths, strict=True)
-        for at, register_wh in path
-    ]
-    firsts = [one for one in readings if one.read_at == OPENED]
-    others = [one for one in readings if one.read_at != OPENED]
-    weighted = sorted(range(len(others)), key=lambda n: (order[n % len(order)], n))
-    await keep(firsts, OPENED)
-    unread = [others[number] for number in weighted]
-    return Story(report.site_id, site_path, tenancy["id"], unread, firsts)
+OTHERS = st.one_of(
+    st.tuples(st.sampled_from(["settle", "correct", "agree", "swap"]), st.just(0), KILLED),
+    st.tuples(st.just("close"), st.integers(0, 5), KILLED),
+    st.tuples(st.just("close"), st.integers(0, 5), KILLED),
+    st.tuples(st.sampled_from(["desk", "pay", "refund"]), st.integers(1, 5_000), KILLED),
+    st.tuples(st.sampled_from(["import", "lie"]), st.integers(0, 200), KILLED),
+)
+ACTS = st.lists(
+    st.tuples(READS, st.lists(OTHERS, min_size=1, max_size=5)), min_size=2, max_size=5
+).map(lambda parts: [act for read, others in parts for act in (read, *others)])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -285,28 +101,54 @@ async def folder(
     await close_database()
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+def slower(path: Curve, keeps: Sequence[bool]) -> Curve:
+    """As polled less often, but at the opening, at each midnight and at last."""
+    return [
+        one
+        for number, one in enumerate(path)
+        if keeps[number % len(keeps)]
+        or number in {0, len(path) - 1}
+        or one[0] == midnight(local_day(one[0]))
+    ]
+
+
+@LAWS
 @given(
-    paths=st.tuples(curves(), curves()),
+    flat=st.booleans(),
+    first=curves(),
+    second=swapped(),
+    keeps=st.lists(st.booleans(), min_size=1, max_size=5),
     order=st.lists(st.integers(0, 5), min_size=1, max_size=50),
     acts=ACTS,
 )
 async def test_any_order_of_anything_ends_in_the_same_money(
-    folder: Path, paths: tuple[Curve, Curve], order: list[int], acts: list[tuple[str, int]]
+    folder: Path,
+    flat: bool,
+    first: Curve,
+    second: tuple[Curve, Swap | None],
+    keeps: list[bool],
+    order: list[int],
+    acts: list[tuple[str, int, int]],
 ) -> None:
-    story = await open_story(folder, paths, order)
-    for name, number in acts:
-        await story.act(name, number)
-    await story.act("read", len(story.unread))
-    await story.act("settle", 0)
-    wanted = reference(paths)
-    assert await story.amounts() == wanted
-    while await close_days(NOW):
-        await story.check_projection()
-    assert await story.amounts() == wanted
+    paths, swap = [first, second[0]], second[1]
+    read = [slower(path, keeps) for path in paths] if flat else paths
+    story = await open_story(folder, read, order, flat=flat, swap=swap)
+    for name, number, killed in acts:
+        await story.act(name, number, killed)
+    await story.act("read", 100, 0)
+    await story.act("swap", 0, 0)
+    await story.act("agree", 0, 0)
+    await story.act("close", 5, 0)
+    await story.act("agree", 0, 0)
+    await story.recompute()
+    wanted = story.reference(paths)  # with a flat price the pace does not matter
+    assert await story.days() == wanted
     owned = (await balances(pool(), [story.tenancy_id]))[story.tenancy_id]
     assert owned.available_fen == story.paid_fen - sum(fen for _, fen in wanted.values())
+
+
+async def test_the_books_of_all_that_are_proved(folder: Path) -> None:
+    """Of the sites that the stories above have left."""
+    report = await audit(lambda _: None)
+    assert (report.violations, report.awaiting_correction) == ([], 0)
     assert await sum_of_all_accounts_fen() == 0
-    assert (await audit(lambda _: None)).violations == []

@@ -173,7 +173,8 @@ alipay_public_key_file = "keys/empty.pem"
 
 async def test_an_import_refuses_keys_that_nobody_can_use(database: None, tmp_path: Path) -> None:
     ensure_keys(tmp_path / "keys")
-    (tmp_path / "keys" / "empty.pem").write_text("no key", encoding="ascii")
+    for name in ("empty.pem", "alipay_app.pem"):
+        (tmp_path / "keys" / name).write_text("no key", encoding="ascii")
     path = tmp_path / "site.toml"
     path.write_text(SITE + ALIPAY, encoding="utf-8")
 
@@ -183,7 +184,10 @@ async def test_an_import_refuses_keys_that_nobody_can_use(database: None, tmp_pa
 
     with pytest.raises(SiteFileError) as caught:
         await import_site(path, PROFILES, NOW, check_merchant=check)
-    assert [one.place for one in caught.value.faults] == ["merchant.alipay.alipay_public_key_file"]
+    assert [one.place for one in caught.value.faults] == [
+        "merchant.alipay.private_key_file",
+        "merchant.alipay.alipay_public_key_file",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from server.models.database import pool, rows
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
-from server.services.site_file import ProfileFacts, SiteFileError
+from server.services.site_file import SiteFileError
 from server.services.site_import import ImportReport, import_site
+from tests.fakes.site_text import PROFILES, SECOND_SHOP, change, meter_text
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
-PROFILES = {"example/demo-relay": ProfileFacts("modbus", True, False, 30_000, 1_000_000_000)}
 
 
 async def test_a_first_import_creates_everything_and_posts_the_opening_balance(
@@ -51,6 +51,8 @@ FAULTS = [
     ("opening_balance_fen = 1000", "opening_balance_fen = 2000", "shop[0].opening_balance"),
     ('address = "127.0.0.1:15020"', 'address = "nowhere"', "gateway[0].address"),
     ('binding_code = "482913"', "", "shop[0].binding_code"),
+    ("[site]", "[approval]\nadjustment_fen = -1\n[site]", "approval.adjustment_fen"),
+    ("[site]", "[approval]\nsupply = true\n[site]", "approval.supply"),
 ]
 
 
@@ -69,30 +71,18 @@ async def test_a_bad_file_names_the_place_and_changes_nothing(
     assert after == before
 
 
-SECOND_METER = """
-[[meter]]
-code = "M-2"
-gateway = "gw-01"
-unit = 2
-profile = "example/demo-relay"
-shop = "A2"
-
-[[shop]]
-code = "A2"
-name = "面馆"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482914"
-"""
+async def test_limits_of_one_person_come_and_go_with_the_file(
+    mall: ImportReport, site_path: Path
+) -> None:
+    content = site_path.read_text(encoding="utf-8")
+    own = "[approval]\nadjustment_fen = 7\n"
+    for text, kept in ((own, '{"adjustment_fen": 7}'), ("", "{}")):
+        site_path.write_text(text + content, encoding="utf-8")
+        assert (await import_site(site_path, PROFILES, NOW)).updated == {"site": 1}
+        assert await rows(pool(), "SELECT approval FROM site") == [{"approval": kept}]
 
 
-async def change(path: Path, *pairs: tuple[str, str]) -> None:
-    """Write the file anew with each first text in place of the second."""
-    content = path.read_text(encoding="utf-8")
-    for was, becomes in pairs:
-        assert was in content, was
-        content = content.replace(was, becomes, 1)
-    path.write_text(content, encoding="utf-8")
+SECOND_METER = meter_text("M-2", 2, "A2") + SECOND_SHOP
 
 
 async def keep_readings(*registers_wh: int, every: timedelta = timedelta(hours=1)) -> datetime:
@@ -109,8 +99,8 @@ async def keep_readings(*registers_wh: int, every: timedelta = timedelta(hours=1
 async def test_meters_may_swap_their_places(mall: ImportReport, site_path: Path) -> None:
     site_path.write_text(site_path.read_text(encoding="utf-8") + SECOND_METER, encoding="utf-8")
     await import_site(site_path, PROFILES, NOW)
-    await change(site_path, ("unit = 1", "unit = 3"), ("unit = 2", "unit = 1"))
-    await change(site_path, ("unit = 3", "unit = 2"))
+    change(site_path, ("unit = 1", "unit = 3"), ("unit = 2", "unit = 1"))
+    change(site_path, ("unit = 3", "unit = 2"))
     report = await import_site(site_path, PROFILES, NOW)
     assert report.updated == {"meter": 2}
     found = await rows(pool(), "SELECT code, unit FROM meter ORDER BY code")
@@ -131,7 +121,7 @@ async def test_two_meters_in_one_place_are_refused(mall: ImportReport, site_path
 async def test_a_place_that_a_meter_outside_the_file_has_is_refused(
     mall: ImportReport, site_path: Path
 ) -> None:
-    await change(site_path, ('code = "M-1"', 'code = "M-9"'))
+    change(site_path, ('code = "M-1"', 'code = "M-9"'))
     with pytest.raises(SiteFileError, match="meter M-1 is already there on gateway gw-01"):
         await import_site(site_path, PROFILES, NOW)
 
@@ -143,7 +133,7 @@ async def test_a_moved_meter_leaves_what_was_used_before(
     site_path.write_text(site_path.read_text(encoding="utf-8") + SECOND_METER, encoding="utf-8")
     await import_site(site_path, PROFILES, NOW)
     at = await keep_readings(5_000, 6_000)
-    await change(site_path, ('shop = "A1"', 'shop = "A2"'))
+    change(site_path, ('shop = "A1"', 'shop = "A2"'))
     await import_site(site_path, PROFILES, at)
     assert len(await settle_due(at)) == 2
     found = await rows(
@@ -179,7 +169,7 @@ async def test_a_meter_without_a_relay_any_more_has_nothing_to_control(
 async def test_a_new_price_holds_from_the_import_on(mall: ImportReport, site_path: Path) -> None:
     """For the open days too, and at once: nobody goes on by rules that were kept."""
     at = await keep_readings(5_000, 6_000)
-    await change(site_path, ('price = "1.00"', 'price = "2.00"'))
+    change(site_path, ('price = "1.00"', 'price = "2.00"'))
     await import_site(site_path, PROFILES, at)
     await settle_due(at)
     assert await rows(pool(), "SELECT amount_fen FROM open_day") == [{"amount_fen": 200}]
@@ -198,7 +188,7 @@ async def test_what_touches_closed_days_is_refused(mall: ImportReport, site_path
     content = site_path.read_text(encoding="utf-8")
     for was, becomes, fault in TOUCHES_CLOSED_DAYS:
         site_path.write_text(content, encoding="utf-8")
-        await change(site_path, (was, becomes))
+        change(site_path, (was, becomes))
         with pytest.raises(SiteFileError, match=fault):
             await import_site(site_path, PROFILES, at)
 
@@ -209,10 +199,10 @@ async def test_a_tariff_that_a_shop_left_still_guards_its_closed_days(
     at = await keep_readings(*range(5_000, 7_000, 100))
     await close_days(at)
     other = '[[tariff]]\ncode = "other"\nkind = "flat"\nprice = "3"\nvalid_from = 2026-01-01\n'
-    await change(site_path, ("[[gateway]]", other + "[[gateway]]"))
-    await change(site_path, ('tariff = "flat"', 'tariff = "other"'))
+    change(site_path, ("[[gateway]]", other + "[[gateway]]"))
+    change(site_path, ('tariff = "flat"', 'tariff = "other"'))
     await import_site(site_path, PROFILES, at)
-    await change(site_path, ('price = "1.00"', 'price = "2.00"'))
+    change(site_path, ('price = "1.00"', 'price = "2.00"'))
     with pytest.raises(SiteFileError, match="days up to 2026-05-20 are closed"):
         await import_site(site_path, PROFILES, at)
 
@@ -230,7 +220,7 @@ async def test_a_first_file_that_could_not_be_worked_with_is_refused(
     content = site_path.read_text(encoding="utf-8")
     for was, becomes, place in UNWORKABLE:
         site_path.write_text(content, encoding="utf-8")
-        await change(site_path, (was, becomes))
+        change(site_path, (was, becomes))
         with pytest.raises(SiteFileError) as caught:
             await import_site(site_path, PROFILES, NOW)
         assert [fault.place for fault in caught.value.faults] == [place]

@@ -56,13 +56,19 @@ async def test_pages_follow_each_other_without_a_gap(database: None, tmp_path: P
 async def test_only_allowed_details_are_shown(database: None, tmp_path: Path) -> None:
     site_id = await build_mall(tmp_path)
     tenancy_id = await tenancy_id_of("A1", site_id)
-    details = {"reason": "谢谢", "actor": "eve", "transaction_id": "42", "out_trade_no": "43"}
+    details = {
+        "reason": "谢谢",
+        "receipt_no": "R-1",
+        "actor": "eve",
+        "transaction_id": "42",
+        "out_trade_no": "43",
+    }
     async with transaction() as connection:
         posting = adjustment(electricity_wallet(tenancy_id), -5, details)
         await post(connection, site_id, posting, key="a-1", booked_at=NOW)
     newest = (await moves(tenancy_id, "electricity", None)).items[0]
     assert (newest.kind, newest.amount_fen) == (posting.flow, -5)
-    assert newest.details == {"reason": "谢谢"}
+    assert newest.details == {"reason": "谢谢", "receipt_no": "R-1"}
 
 
 async def test_neighbours_wallets_are_apart(database: None, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from server.devices.simulator.config import DtuGateway, MeterConfig
 from server.models.database import from_json
 from server.services.bus_jobs import JobFailedError, JobKind, ask_meter, wait_for_job
+from server.services.exchanges import ExchangeWish, record_exchange
 from server.services.wakeups import Wakeups
 from server.workers.collector.polling import AFTER_BOUNDARY_S, poll_delay_s
 from tests.workers.collected_mall import (
@@ -73,6 +74,20 @@ async def test_an_exchanged_meter_is_named_and_never_charged(mall: Mall) -> None
     mall.bank.meters["M-1"].exchange(identity=77, start_wh=9_000_000)
     await until(lambda: mall.has_finding("M-1", "identity_changed: expected meter 1, found 77"))
     assert {one["register_wh"] for one in await mall.readings("M-1")} == {50_000}
+
+
+async def test_a_recorded_exchange_lets_the_new_meter_in(mall: Mall) -> None:
+    mall.collect()
+    await until(lambda: mall.is_named("M-1"))
+    mall.bank.meters["M-1"].exchange(identity=77, start_wh=9_000_000)
+    await until(lambda: mall.has_finding("M-1", "identity_changed: expected meter 1, found 77"))
+    now = wall_clock()
+    wish = ExchangeWish(now, 50_000, 8_999_990, "a new one")
+    await record_exchange(await mall.meter_id("M-1"), wish, actor="engineer", now=now)
+    await until(lambda: mall.is_named("M-1"))
+    await until(lambda: mall.has_finding("M-1", None))
+    registers = {one["register_wh"] for one in await mall.readings("M-1")}
+    assert registers == {50_000, 9_000_000}
 
 
 async def test_a_reading_held_apart_is_a_finding_until_a_good_one_comes(mall: Mall) -> None:

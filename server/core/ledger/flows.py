@@ -219,11 +219,8 @@ def _correct(
     details: Details,
 ) -> Posting | None:
     wallet, revenue = accounts
-    transfers: tuple[Transfer, ...] = ()
-    if reversed_fen:
-        transfers += (Transfer(revenue, wallet, reversed_fen),)
-    if charged_fen:
-        transfers += (Transfer(wallet, revenue, charged_fen),)
+    legs = ((revenue, wallet, reversed_fen), (wallet, revenue, charged_fen))
+    transfers = tuple(Transfer(*leg) for leg in legs if leg[2])
     return _posting(flow, transfers, details) if transfers else None
 
 
@@ -238,11 +235,9 @@ def _signed_transfers(
     gainer: AccountRef, loser: AccountRef, amount_fen: int
 ) -> tuple[Transfer, ...]:
     """Nothing for 0; the other way round below it."""
-    if amount_fen == 0:
-        return ()
     if amount_fen < 0:
         return (Transfer(gainer, loser, -amount_fen),)
-    return (Transfer(loser, gainer, amount_fen),)
+    return (Transfer(loser, gainer, amount_fen),) if amount_fen else ()
 
 
 def _source(name: str) -> AccountRef:

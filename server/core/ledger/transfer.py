@@ -74,8 +74,8 @@ def input_hash(posting: Posting) -> str:
         ],
         dict(posting.details),
     ]
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))  # ASCII only
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def wallet_changes(posting: Posting) -> Mapping[AccountRef, int]:
@@ -99,6 +99,8 @@ def _check_details(details: Details) -> None:
             raise InvalidInputError(f"not a detail's name: {name!r}")
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             raise InvalidInputError(f"detail {name} is neither text nor a whole number")
+        if isinstance(value, str) and "\0" in value:
+            raise InvalidInputError(f"detail {name} has a zero character")
         if isinstance(value, str) and len(value) > DETAIL_TEXT_MAX:
             raise InvalidInputError(f"detail {name} has more than {DETAIL_TEXT_MAX} characters")
         if isinstance(value, int) and abs(value) > DETAIL_NUMBER_MAX:

@@ -84,6 +84,7 @@ class DaySettlement:
     day: date
     zone: ZoneInfo
     day_type: DayType
+    holidays_known: bool
     starts_at: datetime
     ends_at: datetime
     block_start_wh: int
@@ -144,6 +145,7 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
         day=day,
         zone=zone,
         day_type=calendar.day_type(day),
+        holidays_known=calendar.knows(day),
         starts_at=starts_at,
         ends_at=ends_at,
         block_start_wh=block_start_wh,

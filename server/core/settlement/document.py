@@ -75,6 +75,7 @@ def statement_document(settlement: DaySettlement, version: TariffVersion) -> dic
         "format": FORMAT,
         "day": settlement.day.isoformat(),
         "day_type": settlement.day_type.value,
+        "holidays_known": settlement.holidays_known,
         "timezone": zone.key,
         "starts_at": local(settlement.starts_at),
         "ends_at": local(settlement.ends_at),

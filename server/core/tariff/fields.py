@@ -9,7 +9,7 @@ from typing import TypeVar
 from server.core.errors import InvalidInputError
 from server.core.money import micro_yuan_from_text
 
-CODE_CHARS_MAX = 64
+CODE_CHARS_MAX = 32  # as the tables keep it
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -46,7 +46,7 @@ class Faults:
 class Fields:
     """One table; what it holds beyond the keys that were taken is a fault."""
 
-    def __init__(self, table: object, place: str, faults: Faults) -> None:
+    def __init__(self, table: object, faults: Faults, place: str = "") -> None:
         """`place` names the table inside the outermost one, which is ""."""
         if not isinstance(table, Mapping):
             faults.note(place, "must be a table")
@@ -73,20 +73,16 @@ class Fields:
     def refuse_rest(self) -> None:
         """Every key that nobody took is unknown."""
         for key in self._left:
-            self.note(
-                short_repr(key) if not isinstance(key, str) else key[:CODE_CHARS_MAX],
-                "is not a known key here",
-            )
+            self.note(str(key)[:CODE_CHARS_MAX], "is not a known key here")
 
     def code(self, key: str) -> str:
         """A required code."""
         value = self.take(key)
         if not isinstance(value, str) or not value or value != value.strip():
             self.note(key, "is required: a text without spaces around it")
-            return ""
-        if len(value) > CODE_CHARS_MAX or not value.isprintable():
+        elif len(value) > CODE_CHARS_MAX or not value.isprintable():
             self.note(key, f"has at most {CODE_CHARS_MAX} printable characters")
-        return value
+        return str(value)
 
     def day(self, key: str, default: date) -> date:
         """A date, as TOML or as a text."""
@@ -107,7 +103,7 @@ class Fields:
         if value is None:
             return default
         try:
-            return choices(value if isinstance(value, str) else "")
+            return choices(str(value))
         except ValueError:
             self.note(key, f"must be one of {', '.join(choices)}, not {short_repr(value)}")
             return default
@@ -117,11 +113,7 @@ class Fields:
         value = self.take(key)
         if value is None:
             self.note(key, "is required")
-            return 0
-        return self._price(key, value)
-
-    def _price(self, key: str, value: object) -> int:
-        if not isinstance(value, str):
+        elif not isinstance(value, str):
             self.note(key, f'a price is a text such as "0.6172", not {short_repr(value)}')
         elif value.startswith("-"):
             self.note(key, f"a price is never negative: {short_repr(value)}")
@@ -129,7 +121,9 @@ class Fields:
             try:
                 return micro_yuan_from_text(value)
             except InvalidInputError:
-                self.note(key, f"must be yuan with up to 6 decimals: {short_repr(value)}")
+                self.note(
+                    key, f"must be yuan with up to 9 digits and 6 decimals: {short_repr(value)}"
+                )
         return 0
 
     def prices(self, key: str, names: type[_Choice]) -> tuple[tuple[_Choice, int], ...]:
@@ -137,7 +131,7 @@ class Fields:
         if key not in self:
             self.note(key, "is required")
             return ()
-        table = Fields(self.take(key), self.place(key), self.faults)
+        table = Fields(self.take(key), self.faults, self.place(key))
         found = tuple((name, table.price(name)) for name in names if name in table)
         table.refuse_rest()
         return found

@@ -53,7 +53,7 @@ class RuleDays(StrEnum):
 def parse_tariff(table: Mapping[str, object]) -> TariffVersion:
     """A version from one table; raises TariffErrors with all its faults."""
     faults = Faults()
-    fields = Fields(table, "", faults)
+    fields = Fields(table, faults)
     code = fields.code("code")
     valid_from = fields.day("valid_from", SINCE_EVER)
     kind = fields.choice("kind", TariffKind, _likely_kind(fields))
@@ -93,8 +93,8 @@ def _block(fields: Fields, code: str, valid_from: date) -> TariffVersion:
     rows = fields.rows("blocks", BLOCKS_MAX)
     blocks: list[Block] = []
     for number, row in enumerate(rows):
-        inner = Fields(row, fields.place(f"blocks[{number}]"), fields.faults)
-        floor_wh = (blocks[-1].up_to_wh or 0) if blocks else 0
+        inner = Fields(row, fields.faults, fields.place(f"blocks[{number}]"))
+        floor_wh = blocks[-1].up_to_wh if blocks else None
         up_to_wh = _up_to_wh(inner, floor_wh, is_last=number == len(rows) - 1)
         blocks.append(Block(up_to_wh, _block_price(inner, has_periods=has_periods)))
         inner.refuse_rest()
@@ -110,7 +110,7 @@ def _block_price(fields: Fields, *, has_periods: bool) -> tuple[tuple[TouPeriod 
     return ((None, fields.price("price")),)
 
 
-def _up_to_wh(fields: Fields, floor_wh: int, *, is_last: bool) -> int | None:
+def _up_to_wh(fields: Fields, floor_wh: int | None, *, is_last: bool) -> int | None:
     value = fields.take("up_to_kwh")
     if is_last:
         if value is not None:
@@ -119,7 +119,7 @@ def _up_to_wh(fields: Fields, floor_wh: int, *, is_last: bool) -> int | None:
     if type(value) is not int or not 0 < value <= UP_TO_KWH_MAX:
         fields.note("up_to_kwh", f"must be a whole number from 1 to {UP_TO_KWH_MAX}")
         return floor_wh
-    if value * WH_PER_KWH <= floor_wh:
+    if floor_wh is not None and value * WH_PER_KWH <= floor_wh:
         fields.note("up_to_kwh", "must be more than that of the block before")
     return value * WH_PER_KWH
 
@@ -128,9 +128,9 @@ def _rules(fields: Fields) -> tuple[PeriodRule, ...]:
     """Every minute of every kind of day exactly once, which only readable rules can show."""
     count_before = fields.faults.count
     rows = fields.rows("periods", RULES_MAX)
-    places = (fields.place(f"periods[{number}]") for number in range(len(rows)))
     rules = tuple(
-        _rule(Fields(row, place, fields.faults)) for row, place in zip(rows, places, strict=False)
+        _rule(Fields(row, fields.faults, fields.place(f"periods[{number}]")))
+        for number, row in enumerate(rows)
     )
     if fields.faults.count == count_before:
         for fault in coverage_faults(rules):
@@ -172,7 +172,7 @@ def _note_missing_prices(
 def parse_fixed_charge(table: Mapping[str, object]) -> FixedCharge:
     """A fixed charge from one table; raises TariffErrors with all its faults."""
     faults = Faults()
-    fields = Fields(table, "", faults)
+    fields = Fields(table, faults)
     charge = FixedCharge(
         code=fields.code("code"),
         valid_from=fields.day("valid_from", SINCE_EVER),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from itertools import groupby
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -9,15 +10,6 @@ from server.core.calendar import HolidayCalendar, day_bounds, minute_of_day, wal
 from server.core.errors import InvalidInputError
 from server.core.tariff.periods import PeriodSpan, TouPeriod
 from server.core.tariff.versions import TariffVersion, block_prices
-
-
-class EnergySlice(NamedTuple):
-    """Energy used from `start` to `end`, all of it in one period (None: no periods)."""
-
-    start: datetime
-    end: datetime
-    energy_wh: int
-    period: TouPeriod | None
 
 
 class RatedLine(NamedTuple):
@@ -51,14 +43,6 @@ class PricedParts(NamedTuple):
     amounts_nano_yuan: list[int]
 
 
-def rate(slices: Sequence[EnergySlice], version: TariffVersion, *, block_start_wh: int) -> Rating:
-    """The charge for these slices, the earlier filling the lower blocks first."""
-    ordered = sorted(slices, key=lambda piece: (piece.start, piece.end))
-    energies = [piece.energy_wh for piece in ordered]
-    periods = [piece.period for piece in ordered]
-    return rate_parts(energies, periods, version, block_start_wh=block_start_wh).rating
-
-
 def rate_parts(
     energies_wh: Sequence[int],
     periods: Sequence[TouPeriod | None],
@@ -66,8 +50,11 @@ def rate_parts(
     *,
     block_start_wh: int,
 ) -> PricedParts:
-    """The charge for parts that are in time order already; raises InvalidInputError."""
-    if block_start_wh < 0 or min(energies_wh, default=0) < 0:
+    """The charge for parts in time order, the earlier filling the lower blocks first.
+
+    A part's period is None where the price does not depend on the time.
+    """
+    if min((block_start_wh, *energies_wh)) < 0:
         raise InvalidInputError("energy is never negative")
     prices = block_prices(version)
     energy_by_line: dict[tuple[int, TouPeriod | None], int] = {}
@@ -96,8 +83,7 @@ def _rating(
         RatedLine(period, block, prices[block][period], wh, wh * prices[block][period])
         for (block, period), wh in energy_by_line.items()
     ]
-    if len(lines) > 1:
-        lines.sort(key=_line_order)
+    lines.sort(key=_line_order)
     return Rating(tuple(lines), sum(line.amount_nano_yuan for line in lines))
 
 
@@ -160,11 +146,8 @@ def boundaries(
     version: TariffVersion, day: date, zone: ZoneInfo, calendar: HolidayCalendar
 ) -> tuple[datetime, ...]:
     """The day's ends and the instants between them at which the period changes, in UTC."""
-    start, end = day_bounds(day, zone)
+    _, end = day_bounds(day, zone)
     spans = version.spans(day, calendar)
-    instants, period = [start], period_at(spans, 0)
-    for cut in wall_cuts(day, zone, tuple(span.start_minute for span in spans)):
-        if (following := period_at(spans, cut.minute)) != period:
-            instants.append(cut.at)
-            period = following
-    return tuple(dict.fromkeys((*instants, end)))
+    cuts = wall_cuts(day, zone, tuple(span.start_minute for span in spans))
+    periods = groupby(cuts, key=lambda cut: period_at(spans, cut.minute))
+    return (*(next(same).at for _, same in periods), end)

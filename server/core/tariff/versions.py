@@ -6,9 +6,9 @@ from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 
-from server.core.calendar import HolidayCalendar
+from server.core.calendar import DayType, HolidayCalendar
 from server.core.errors import NotFoundError
-from server.core.tariff.periods import PeriodRule, PeriodSpan, TouPeriod, day_spans
+from server.core.tariff.periods import MONTHS, PeriodRule, PeriodSpan, TouPeriod, day_spans
 
 SINCE_EVER = date(2000, 1, 1)  # valid_from where a table names none
 
@@ -51,9 +51,17 @@ class TariffVersion:
         """Cheap, for the caches keyed by a version; equality still compares everything."""
         return hash((self.code, self.valid_from))
 
+    @property
+    def depends_on_day_type(self) -> bool:
+        """Whether workdays, weekends and holidays have different periods in some month."""
+        return any(
+            len({day_spans(self.rules, month, day_type) for day_type in DayType}) > 1
+            for month in MONTHS
+        )
+
     def spans(self, day: date, calendar: HolidayCalendar) -> tuple[PeriodSpan, ...]:
         """The periods of this day; empty where the price does not depend on the time."""
-        return day_spans(self.rules, day.month, calendar.day_type(day)) if self.rules else ()
+        return day_spans(self.rules, day.month, calendar.day_type(day))
 
 
 @lru_cache(maxsize=4_096)
@@ -72,13 +80,10 @@ def version_on(versions: Iterable[TariffVersion], day: date) -> TariffVersion:
 
 def block_period_start(version: TariffVersion, day: date) -> date | None:
     """The day since which the blocks count; None without blocks."""
-    match version.block_period:
-        case BlockPeriod.MONTH:
-            return day.replace(day=1)
-        case BlockPeriod.YEAR:
-            return day.replace(month=1, day=1)
-        case None:
-            return None
+    if version.block_period is None:
+        return None
+    start = day.replace(day=1)
+    return start if version.block_period is BlockPeriod.MONTH else start.replace(month=1)
 
 
 class FixedChargePer(StrEnum):

@@ -97,9 +97,8 @@ class SetGateway(_Order, frozen=True, tag="gateway"):
     up: bool
 
 
-Order = (
-    ListMeters
-    | ShowMeter
+MeterOrder = (
+    ShowMeter
     | AddFault
     | ClearFaults
     | ShiftCounter
@@ -107,9 +106,8 @@ Order = (
     | ExchangeMeter
     | SetRelay
     | PressButton
-    | DropLinks
-    | SetGateway
 )
+Order = ListMeters | MeterOrder | DropLinks | SetGateway
 
 
 def describe(meter: Meter) -> dict[str, object]:
@@ -196,18 +194,6 @@ class ControlPort:
         if code not in self._gateways:
             raise NotFoundError(f"no gateway {code!r} here")
         return self._gateways[code]
-
-
-MeterOrder = (
-    ShowMeter
-    | AddFault
-    | ClearFaults
-    | ShiftCounter
-    | SetRegister
-    | ExchangeMeter
-    | SetRelay
-    | PressButton
-)
 
 
 def _work(meter: Meter, order: MeterOrder) -> None:

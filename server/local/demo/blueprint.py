@@ -14,7 +14,10 @@ Link = Literal["modbus-tcp", "rtu-over-tcp", "dtu"]
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """One shop; `days_left` is how long what it has paid will last when the demo begins."""
+    """One shop; `days_left` is how long what it has paid will last when the demo begins.
+
+    `fixed_paid_fen` is what it has paid for its fixed charges.
+    """
 
     code: str
     name: str
@@ -27,6 +30,7 @@ class Shop:
     supply_protection: bool = False
     days_left: int = 9
     fixed_charges: tuple[str, ...] = ()
+    fixed_paid_fen: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,16 +164,28 @@ class DemoFolder:
                     str(self.folder / f"{code}.json"),
                 ),
                 env,
+                mute=True,
             )
             for code in GATEWAYS
         ]
         return [Child("sandbox", sandbox, env), *simulators]
 
-    async def hints(self, settings: Settings, shop_code: str = "A111") -> list[str]:
-        """What somebody who looks at the demo for the first time should try."""
-        found = await rows(pool(), TOKENS, shop_code)
+    @staticmethod
+    async def hints(settings: Settings, mall: Mall, *, first_start: bool) -> list[str]:
+        """What somebody who looks at the demo should try."""
+        found = await rows(pool(), TOKENS, mall.nearly_empty_shop)
         return [
-            f"shop {one['code']} {one['name']} runs empty within minutes: top it up at "
-            f"{settings.public_url}/s/{one['token']} (binding code {one['binding_code']})"
+            hint(
+                f"{one['code']} {one['name']}",
+                f"{settings.public_url}/s/{one['token']}",
+                one["binding_code"],
+                first_start=first_start,
+            )
             for one in found
         ]
+
+
+def hint(shop: str, page_url: str, binding_code: str, *, first_start: bool) -> str:
+    """How to follow one shop; that it is about to run empty is known at the first start only."""
+    course = " runs empty within minutes" if first_start else ""
+    return f"shop {shop}{course}: top it up at {page_url} (binding code {binding_code})"

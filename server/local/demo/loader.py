@@ -29,6 +29,7 @@ from server.services.site_file import ProfileFacts
 from server.services.site_import import import_site
 
 EVERY = timedelta(minutes=30)
+DESK_OPENS_AFTER = timedelta(hours=10)
 BATCH = 10_000
 
 TENANCIES = """
@@ -58,6 +59,7 @@ async def load_demo(
     meters = {one["code"]: one["id"] for one in await rows(pool(), METERS, report.site_id)}
     say("demo: past payments")
     planned = await _pay(mall, tenancies, start, began)
+    await _pay_fixed_charges(mall, tenancies, start, began)
     now = clock()
     say("demo: a month of readings")
     readings = (
@@ -94,6 +96,23 @@ async def _pay(
             await _take(tenancies, shop, number, payment.amount_fen, payment.paid_at, now)
         counts[shop.code] = len(plan)
     return counts
+
+
+async def _pay_fixed_charges(
+    mall: Mall, tenancies: Mapping[str, int], start: datetime, now: datetime
+) -> None:
+    """What shops have transferred for their fixed charges, on the first day."""
+    for shop in mall.shops:
+        if shop.fixed_paid_fen:
+            await take_desk_payment(
+                tenancies[shop.code],
+                shop.fixed_paid_fen,
+                method="bank_transfer",
+                receipt_no=f"demo-{shop.code}-fixed",
+                paid_at=start + DESK_OPENS_AFTER,
+                now=now,
+                wallet="fixed_charges",
+            )
 
 
 async def _take(

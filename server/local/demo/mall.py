@@ -115,6 +115,7 @@ SHOPS = (
         "725138",
         days_left=12,
         fixed_charges=("service", "transformer"),
+        fixed_paid_fen=1_000_000,
     ),
     Shop("C302", "万家鲜超市", Trade.SUPERMARKET, "980", "100", "340691", days_left=6),
     Shop("C303", "和风料理", Trade.RESTAURANT, "150", "40", "613857", days_left=3),

@@ -147,6 +147,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("rules_version", fields.BigIntField(default=0)),
+                ("holidays_until", fields.IntField(default=0)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
             options={
