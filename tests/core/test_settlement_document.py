@@ -100,6 +100,14 @@ READINGS = [
         "reading_count": 2,
         "energy_wh": 23_991,
         "has_gap": True,
+        "gaps": [
+            {
+                "starts_at": "2026-03-04T00:00:00+08:00",
+                "ends_at": "2026-03-05T00:00:30+08:00",
+                "energy_wh": 24_000,
+                "by_register": None,
+            }
+        ],
         "has_later_reading": True,
         "starts_at": "2026-03-04T00:00:00+08:00",
         "ends_at": "2026-03-05T00:00:00+08:00",
@@ -118,6 +126,7 @@ READINGS = [
         "reading_count": 0,
         "energy_wh": 0,
         "has_gap": False,
+        "gaps": [],
         "has_later_reading": False,
         "starts_at": "2026-03-04T00:00:00+08:00",
         "ends_at": "2026-03-05T00:00:00+08:00",

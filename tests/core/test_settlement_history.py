@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.core.calendar import NO_HOLIDAYS, day_bounds
 from server.core.errors import InvalidInputError
-from server.core.settlement.day import DaySettlement, DeviceDay, settle_day
+from server.core.settlement.day import DaySettlement, settle_day
 from server.core.settlement.document import (
     document_differences,
     read_inputs,
@@ -26,6 +26,7 @@ from server.core.settlement.interval import (
     energy_until,
     path_from_rows,
 )
+from server.core.settlement.meter_day import DeviceDay, GapDay
 from server.core.tariff.parse import parse_tariff
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -141,7 +142,7 @@ def test_an_exchange_at_noon_shows_both_devices() -> None:
         last=TrustedReading(noon, 1_300),
         reading_count=2,
         energy_wh=12_000,
-        has_gap=True,
+        gaps=(GapDay(start, noon, 12_000, None),),
         began_by_exchange=False,
         ended_by_exchange=True,
     )
@@ -154,7 +155,7 @@ def test_an_exchange_at_noon_shows_both_devices() -> None:
         last=TrustedReading(end, 700),
         reading_count=2,
         energy_wh=500,
-        has_gap=True,
+        gaps=(GapDay(noon, end, 500, None),),
         began_by_exchange=True,
         ended_by_exchange=False,
     )

@@ -1,6 +1,5 @@
 """One business day of one tenancy: a pure function of its readings, tariff and calendar."""
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -11,8 +10,10 @@ from zoneinfo import ZoneInfo
 from server.core.calendar import DayType, HolidayCalendar, day_bounds
 from server.core.errors import InvalidInputError
 from server.core.money import apportion, fen_from_nano_yuan
+from server.core.settlement.gaps import Clock
 from server.core.settlement.grid import DayGrid, day_grid
-from server.core.settlement.interval import MeterPath, TrustedReading, energies_until
+from server.core.settlement.interval import MeterPath
+from server.core.settlement.meter_day import MeterDay, meter_day, meter_part
 from server.core.tariff.periods import TouPeriod
 from server.core.tariff.rating import RatedLine, rate_parts
 from server.core.tariff.versions import TariffVersion
@@ -36,45 +37,6 @@ class HourUsage(NamedTuple):
     energy_wh: int
     amount_fen: int
     by_period: tuple[tuple[TouPeriod | None, int], ...]
-
-
-class DeviceDay(NamedTuple):
-    """A device's part of the day: the readings at its edges, none where it has none.
-
-    What an exchange says of it is its last (or first) reading.
-    """
-
-    transformer_ratio: int
-    rollover_wh: int
-    starts_at: datetime
-    ends_at: datetime
-    first: TrustedReading | None
-    last: TrustedReading | None
-    reading_count: int
-    energy_wh: int
-    has_gap: bool
-    began_by_exchange: bool
-    ended_by_exchange: bool
-
-
-class MeterDay(NamedTuple):
-    """A meter's part of the day: that of each of its devices, in their order."""
-
-    meter_id: int
-    meter_code: str
-    devices: tuple[DeviceDay, ...]
-    energy_wh: int
-    has_later_reading: bool
-
-    @property
-    def has_gap(self) -> bool:
-        """Whether two neighbouring readings lie too far apart."""
-        return any(device.has_gap for device in self.devices)
-
-    @property
-    def last(self) -> TrustedReading | None:
-        """The newest reading that the day was made from."""
-        return self.devices[-1].last
 
 
 @dataclass(frozen=True)
@@ -116,29 +78,32 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
     gap_s: int,
     opened_at: datetime | None = None,
     closed_at: datetime | None = None,
+    versions: Sequence[TariffVersion] = (),
 ) -> DaySettlement:
     """The day as far as its readings go; readings beyond those at its edges change nothing.
 
-    Each path should reach from the last reading at or before the day's start to the first at or
-    after its end; before a meter's first reading it has used nothing.
+    `versions` are all of this tariff, for a gap that began under an earlier one. Each path should
+    reach from the last reading at or before the day's start to the first at or after its end;
+    before a meter's first reading it has used nothing.
     """
     starts_at, ends_at = _window(day, zone, opened_at, closed_at)
     grid = day_grid(day, zone, version, calendar)
     gap = timedelta(seconds=gap_s)
+    clock = Clock(zone, versions or (version,), calendar, opened_at, closed_at)
     energies = [0] * len(grid.periods)
     meters: list[MeterDay] = []
     for path in paths:
-        part = _part(path, starts_at, ends_at)
+        part = meter_part(path, starts_at, ends_at, gap, clock)
         if part is None:
             continue
-        since, until = part
-        edges = [min(max(edge, since), until) for edge in grid.edges]
-        totals = energies_until(path, edges)
+        edges = [min(max(edge, part.since), part.until) for edge in grid.edges]
         energies = [
             energy + later - earlier
-            for energy, (earlier, later) in zip(energies, pairwise(totals), strict=True)
+            for energy, (earlier, later) in zip(
+                energies, pairwise(part.energies_until(edges)), strict=True
+            )
         ]
-        meters.append(_meter_day(path, since, until, gap))
+        meters.append(meter_day(part))
     priced = rate_parts(energies, grid.periods, version, block_start_wh=block_start_wh)
     amount_fen = fen_from_nano_yuan(priced.rating.amount_nano_yuan)
     return DaySettlement(
@@ -172,71 +137,6 @@ def _window(
     starts_at = day_start if opened_at is None else min(max(opened_at, day_start), day_end)
     ends_at = day_end if closed_at is None else max(min(closed_at, day_end), day_start)
     return min(starts_at, ends_at), ends_at
-
-
-def _part(
-    path: MeterPath, starts_at: datetime, ends_at: datetime
-) -> tuple[datetime, datetime] | None:
-    """The part of the day in which the meter was the shop's, if it was."""
-    installed_at, removed_at = path.installed_at, path.removed_at
-    if installed_at is not None:
-        if installed_at >= ends_at:
-            return None
-        starts_at = max(starts_at, installed_at)
-    if removed_at is not None:
-        if removed_at <= starts_at:
-            return None
-        ends_at = min(ends_at, removed_at)
-    return starts_at, ends_at
-
-
-def _meter_day(path: MeterPath, since: datetime, until: datetime, gap: timedelta) -> MeterDay:
-    """The working, from the last reading at or before `since` to the first at or after `until`."""
-    times = path.curve.times
-    first = max(bisect_right(times, since) - 1, 0)
-    end = bisect_left(times, until) + 1
-    devices: list[DeviceDay] = []
-    offset, ends = 0, len(path.segments) - 1
-    for number, segment in enumerate(path.segments):
-        used = segment.readings[max(first - offset, 0) : max(end - offset, 0)]
-        if used or (number == ends and not devices):
-            devices.append(_device_day(path, number, used, since, until, gap))
-        offset += len(segment.readings)
-    last_read_at = devices[-1].last and devices[-1].last.read_at
-    return MeterDay(
-        meter_id=path.meter_id,
-        meter_code=path.meter_code,
-        devices=tuple(devices),
-        energy_wh=sum(device.energy_wh for device in devices),
-        has_later_reading=last_read_at is not None and last_read_at >= until,
-    )
-
-
-def _device_day(
-    path: MeterPath,
-    number: int,
-    used: tuple[TrustedReading, ...],
-    since: datetime,
-    until: datetime,
-    gap: timedelta,
-) -> DeviceDay:
-    segment, is_last = path.segments[number], number == len(path.segments) - 1
-    starts_at = max(since, segment.readings[0].read_at) if number else since
-    ends_at = until if is_last else min(until, segment.readings[-1].read_at)
-    earlier_wh, later_wh = energies_until(path, (starts_at, ends_at))
-    return DeviceDay(
-        transformer_ratio=segment.transformer_ratio,
-        rollover_wh=segment.rollover_wh,
-        starts_at=starts_at,
-        ends_at=ends_at,
-        first=used[0] if used else None,
-        last=used[-1] if used else None,
-        reading_count=len(used),
-        energy_wh=later_wh - earlier_wh,
-        has_gap=any(later[0] - earlier[0] > gap for earlier, later in pairwise(used)),
-        began_by_exchange=number > 0 and used[:1] == segment.readings[:1],
-        ended_by_exchange=not is_last and used[-1:] == segment.readings[-1:],
-    )
 
 
 def _statement_lines(lines: tuple[RatedLine, ...], amount_fen: int) -> tuple[StatementLine, ...]:

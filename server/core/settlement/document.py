@@ -6,8 +6,9 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from server.core.errors import InvalidInputError
-from server.core.settlement.day import DaySettlement, DeviceDay, HourUsage, MeterDay, StatementLine
+from server.core.settlement.day import DaySettlement, HourUsage, StatementLine
 from server.core.settlement.interval import TrustedReading
+from server.core.settlement.meter_day import DeviceDay, GapDay, MeterDay
 from server.core.tariff.versions import TariffVersion
 
 FORMAT = 2
@@ -140,10 +141,24 @@ def _device(meter: MeterDay, device: DeviceDay, zone: ZoneInfo) -> dict[str, obj
         "last_register_wh": device.last and device.last.register_wh,
         "reading_count": device.reading_count,
         "energy_wh": device.energy_wh,
-        "has_gap": device.has_gap,
+        "has_gap": bool(device.gaps),
+        "gaps": [_gap(gap, zone) for gap in device.gaps],
         "has_later_reading": meter.has_later_reading,
         "began_by_exchange": device.began_by_exchange,
         "ended_by_exchange": device.ended_by_exchange,
+    }
+
+
+def _gap(gap: GapDay, zone: ZoneInfo) -> dict[str, object]:
+    by_register = gap.split and {
+        "tariff_valid_from": gap.split.valid_from.isoformat(),
+        "energy_wh": {period.value: wh for period, wh in gap.split.energy_wh.items()},
+    }
+    return {
+        "starts_at": gap.starts_at.astimezone(zone).isoformat(),
+        "ends_at": gap.ends_at.astimezone(zone).isoformat(),
+        "energy_wh": gap.energy_wh,
+        "by_register": by_register,
     }
 
 

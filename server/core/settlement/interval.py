@@ -1,8 +1,8 @@
 """A meter's trusted readings as one curve of energy over time, over all its devices."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -30,6 +30,10 @@ class Exchange(NamedTuple):
     rollover_wh: int
 
 
+# Sharp, peak, flat, valley and deep valley, as TouPeriod has them; None: the meter has no such.
+PeriodRegisters = tuple[int | None, ...]
+
+
 class Curve(NamedTuple):
     """Watt-hours since the first of these instants, at each; an exchange is there twice."""
 
@@ -53,7 +57,8 @@ class Segment:
 class MeterPath:
     """A meter's devices one after the other, each beginning where the one before it ended.
 
-    What it counts is the shop's from `installed_at` until `removed_at`. Raises InvalidInputError.
+    What it counts is the shop's from `installed_at` until `removed_at`. `registers_wh` are what the
+    registers of the periods showed at readings on both sides of a gap. Raises InvalidInputError.
     """
 
     meter_id: int
@@ -61,6 +66,7 @@ class MeterPath:
     segments: tuple[Segment, ...]
     installed_at: datetime | None = None
     removed_at: datetime | None = None
+    registers_wh: Mapping[datetime, PeriodRegisters] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for segment in self.segments:
@@ -148,11 +154,16 @@ def energy_until(path: MeterPath, at: datetime) -> int:
     return energies_until(path, (at,))[0]
 
 
-def energies_until(path: MeterPath, instants: Sequence[datetime]) -> list[int]:
+def energies_until(
+    path: MeterPath,
+    instants: Sequence[datetime],
+    splits: Mapping[int, Callable[[datetime], int]] | None = None,
+) -> list[int]:
     """Watt-hours from the path's first reading until each of the ascending instants.
 
-    Between two readings energy grows in proportion to time, floored to a watt-hour; outside them
-    not at all. The difference of two results is the energy between them, so pieces add up.
+    Between two readings energy grows in proportion to time, floored to a watt-hour, or as `splits`
+    says of the time before the reading of that number; outside them not at all. The difference of
+    two results is the energy between them, so pieces add up.
     """
     times, totals = path.curve
     count, index = len(times), 0
@@ -165,6 +176,9 @@ def energies_until(path: MeterPath, instants: Sequence[datetime]) -> list[int]:
             energies.append(totals[-1])
         else:
             since, until = times[index - 1], times[index]
+            if splits is not None and index in splits:
+                energies.append(totals[index - 1] + splits[index](at))
+                continue
             rise = totals[index] - totals[index - 1]
             part = rise * ((at - since) // MICROSECOND) // ((until - since) // MICROSECOND)
             energies.append(totals[index - 1] + part)
