@@ -5,23 +5,27 @@ that day, the energy since the blocks began. A forged document is held against t
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from dataclasses import dataclass
+from datetime import date
 from zoneinfo import ZoneInfo
 
 from server.core.errors import InvalidInputError, NotFoundError
 from server.core.settlement.day import settle_day
 from server.core.settlement.document import (
-    DeviceInputs,
     StatementInputs,
     document_differences,
     read_inputs,
     statement_document,
 )
-from server.core.settlement.interval import Exchange, MeterPath, path_from_rows
 from server.core.tariff.parse import parse_tariff
 from server.core.tariff.versions import TariffVersion, block_period_start, version_on
 from server.models.database import Connection, Row, from_json, rows
+from server.services.audit_paths import (
+    StatementPath,
+    gather_installations,
+    gather_readings,
+    gather_registers,
+)
 from server.services.audit_report import AuditReport, Progress
 from server.services.audit_window import Window
 from server.services.site_rules import chinese_holidays
@@ -51,40 +55,6 @@ LEFT JOIN settlement_due ON settlement_due.tenancy_id = statement.tenancy_id
 LEFT JOIN site ON site.id = statement.site_id
 ORDER BY statement.site_id, statement.tenancy_id, statement.day, statement.version
 """
-# In which time the meter measured this shop, as imports have written it.
-INSTALLATIONS = """
-SELECT wanted.number, installed.installed_at, installed.removed_at
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
-    AS wanted (number, shop_id, meter_id, starts_at, ends_at)
-JOIN meter_installation installed
-    ON installed.shop_id = wanted.shop_id AND installed.meter_id = wanted.meter_id
-    AND installed.installed_at <= wanted.starts_at
-    AND (installed.removed_at IS NULL OR installed.removed_at >= wanted.ends_at)
-"""
-# Ratios as exchanges and the meter say, so that a statement cannot bring its own; whatever was
-# exchanged since the day was closed.
-EXCHANGES = """
-SELECT wanted.number, meter.transformer_ratio AS ratio_now, exchange.exchanged_at,
-       exchange.final_wh, exchange.first_wh, exchange.transformer_ratio AS ratio_then,
-       exchange.rollover_wh,
-       exchange.created_at > wanted.closed_at AS late
-FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
-    AS wanted (number, meter_id, first_at, closed_at)
-JOIN meter ON meter.id = wanted.meter_id
-LEFT JOIN meter_exchange exchange ON exchange.meter_id = wanted.meter_id
-    AND exchange.exchanged_at >= wanted.first_at
-ORDER BY wanted.number, exchange.exchanged_at
-"""
-# Those held apart since the day was closed, too, and which ones came after that.
-READINGS = """
-SELECT wanted.number, reading.read_at, reading.register_wh, reading.verdict,
-       reading.kept_at > wanted.closed_at AS late, reading.judged_at > wanted.closed_at AS judged
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[],
-            $6::timestamptz[])
-    AS wanted (number, site_id, meter_id, first_at, last_at, closed_at)
-JOIN reading ON reading.site_id = wanted.site_id AND reading.meter_id = wanted.meter_id
-    AND reading.read_at BETWEEN wanted.first_at AND wanted.last_at
-"""
 BLOCK_STARTS = """
 SELECT wanted.number, coalesce(sum(closed.energy_wh), 0)::bigint AS energy_wh
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[], $5::date[])
@@ -106,81 +76,15 @@ Tariffs = Mapping[tuple[int, str], Sequence[TariffVersion]]
 
 
 @dataclass(slots=True)
-class _Path:
-    """One meter's part of a statement: the devices it names, and what is there of them now."""
-
-    named: list[DeviceInputs]
-    transformer_ratio: int
-    installed_at: datetime | None = None
-    removed_at: datetime | None = None
-    exchanges: list[Exchange] = field(default_factory=list)
-    trusted: list[tuple[datetime, int]] = field(default_factory=list)
-    late: int = 0
-    held_apart_since: int = 0
-    exchanged_since: bool = False
-
-    @property
-    def reading_count(self) -> int:
-        """How many readings it was made from, without what exchanges said."""
-        said = sum(one.began_by_exchange + one.ended_by_exchange for one in self.named)
-        return sum(one.reading_count for one in self.named) - said
-
-    @property
-    def lost(self) -> int:
-        """How many of the readings it was made from are not there any more."""
-        had = len(self.trusted) - self.late + self.held_apart_since
-        return max(0, self.reading_count - had)
-
-    @property
-    def changed(self) -> bool:
-        """Whether other readings count today than did when the day was closed."""
-        other = len(self.trusted) != self.reading_count
-        return bool(self.late or self.held_apart_since or self.exchanged_since or other)
-
-    def take_exchange(self, found: Row) -> None:
-        """An exchange at or after the first reading that is named."""
-        at, last_at = found["exchanged_at"], self.named[-1].last_read_at
-        before = [one for one in self.named if one.first_read_at and one.first_read_at < at]
-        rollover_wh = before[-1].rollover_wh if before else found["rollover_wh"]
-        registers = found["final_wh"], found["first_wh"]
-        self.exchanges.append(Exchange(at, *registers, found["ratio_then"], rollover_wh))
-        if found["late"] and last_at is not None and at <= last_at:
-            self.exchanged_since = True
-
-    def take_reading(self, found: Row) -> None:
-        """A reading between the first and the last that are named."""
-        if found["verdict"] == "trusted":
-            at = found["read_at"]
-            if self.exchanged_since or all(one.at != at for one in self.exchanges):
-                self.trusted.append((at, found["register_wh"]))
-                self.late += found["late"]
-        elif found["judged"] and not found["late"]:
-            self.held_apart_since += 1
-
-    def path(self) -> MeterPath:
-        """What is there now."""
-        newest = self.named[-1]
-        return path_from_rows(
-            newest.meter_id,
-            newest.meter_code,
-            self.transformer_ratio,
-            newest.rollover_wh,
-            self.trusted,
-            self.exchanges,
-            installed_at=self.installed_at,
-            removed_at=self.removed_at,
-        )
-
-
-@dataclass(slots=True)
 class _Closed:
     """One statement that can be read."""
 
     row: Row
     document: Mapping[str, object]
     inputs: StatementInputs
-    paths: list[_Path]
+    paths: list[StatementPath]
     version: TariffVersion | None = None
+    versions: Sequence[TariffVersion] = ()
     block_start_wh: int = 0
 
 
@@ -211,10 +115,12 @@ async def _audit_batch(connection: Connection, report: AuditReport, batch: Seque
     closed = [one for row in batch if (one := _read(report, row)) is not None]
     tariffs = await _tariffs(connection, report, {one.row["site_id"] for one in closed})
     known = [one for one in closed if _find_version(report, one, tariffs)]
-    await _gather_installations(connection, known)
+    await gather_installations(connection, [path for one in known for path in one.paths])
     await _gather_blocks(connection, known)
     for part in _parts(known):
-        await _gather_readings(connection, part)
+        await gather_readings(connection, [path for one in part for path in one.paths])
+        periods = [one for one in part if any(version.rules for version in one.versions)]
+        await gather_registers(connection, [path for one in periods for path in one.paths])
         for one in part:
             _audit_day(report, one)
             one.paths.clear()  # their readings are many
@@ -245,12 +151,9 @@ def _read(report: AuditReport, row: Row) -> _Closed | None:
     if row["opened_at"] is None or row["timezone"] is None:
         report.blame(RULE, _subject(row), "is of a tenancy or site that is not there")
         return None
-    return _Closed(
-        row,
-        document,
-        inputs,
-        [_Path(named, named[-1].transformer_ratio) for named in inputs.meters],
-    )
+    owner = row["site_id"], row["shop_id"], row["closed_at"]
+    paths = [StatementPath(*owner, named, named[-1].transformer_ratio) for named in inputs.meters]
+    return _Closed(row, document, inputs, paths)
 
 
 async def _tariffs(connection: Connection, report: AuditReport, site_ids: set[int]) -> Tariffs:
@@ -269,7 +172,8 @@ def _find_version(report: AuditReport, one: _Closed, tariffs: Tariffs) -> bool:
     named = one.inputs.tariff_valid_from
     try:
         code = (one.row["site_id"], one.inputs.tariff_code)
-        one.version = version_on(tariffs.get(code, ()), one.row["day"])
+        one.versions = tariffs.get(code, ())
+        one.version = version_on(one.versions, one.row["day"])
     except NotFoundError as error:
         report.blame(RULE, _subject(one.row), error.detail)
         return False
@@ -278,49 +182,6 @@ def _find_version(report: AuditReport, one: _Closed, tariffs: Tariffs) -> bool:
         report.blame(RULE, _subject(one.row), detail)
         return False
     return True
-
-
-async def _gather_installations(connection: Connection, closed: Sequence[_Closed]) -> None:
-    """For each statement, for each of its meters, when it was installed in the shop."""
-    flat = [(one.row["shop_id"], path) for one in closed for path in one.paths]
-    found = await rows(
-        connection,
-        INSTALLATIONS,
-        list(range(len(flat))),
-        [shop_id for shop_id, _ in flat],
-        [path.named[0].meter_id for _, path in flat],
-        [path.named[0].starts_at for _, path in flat],
-        [path.named[-1].ends_at for _, path in flat],
-    )
-    for one in found:
-        _, path = flat[one["number"]]
-        path.installed_at, path.removed_at = one["installed_at"], one["removed_at"]
-
-
-async def _gather_readings(connection: Connection, closed: Sequence[_Closed]) -> None:
-    """For each statement, for each of its meters, the readings between those it names."""
-    flat: list[_Path] = []
-    asked: list[tuple[int, int, int, datetime, datetime, datetime]] = []
-    for one in closed:
-        for path in one.paths:
-            # where it had none at an edge, one may have come since
-            begin, end = path.named[0], path.named[-1]
-            first = min(begin.first_read_at or begin.starts_at, begin.starts_at)
-            last = max(end.last_read_at or end.ends_at, end.ends_at)
-            site_id, closed_at = one.row["site_id"], one.row["closed_at"]
-            asked.append((len(flat), site_id, begin.meter_id, first, last, closed_at))
-            flat.append(path)
-    if not asked:
-        return
-    numbers, sites, meters, firsts, lasts, closed_ats = (list(x) for x in zip(*asked, strict=True))
-    for found in await rows(connection, EXCHANGES, numbers, meters, firsts, closed_ats):
-        path = flat[found["number"]]
-        path.transformer_ratio = found["ratio_now"]
-        if found["exchanged_at"] is not None:
-            path.take_exchange(found)
-    wanted = numbers, sites, meters, firsts, lasts, closed_ats
-    for found in await rows(connection, READINGS, *wanted):
-        flat[found["number"]].take_reading(found)
 
 
 async def _gather_blocks(connection: Connection, closed: Sequence[_Closed]) -> None:
@@ -395,6 +256,7 @@ def _rate(one: _Closed) -> dict[str, object]:
         gap_s=one.inputs.gap_s,
         opened_at=one.row["opened_at"],
         closed_at=one.row["tenancy_closed_at"],
+        versions=one.versions,
     )
     return statement_document(fresh, one.version)
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import islice
 
 from server.core.calendar import day_bounds, local_day
 from server.core.settlement.day import DaySettlement, settle_day
 from server.core.settlement.interval import Exchange, MeterPath, path_from_rows
 from server.core.tariff.versions import BlockPeriod, TariffVersion
 from server.models.database import Connection, Row, rows
+from server.services.gap_registers import with_registers
 from server.services.site_rules import SiteRules, rules_of_sites
 
 TENANCIES = """
@@ -176,18 +178,45 @@ async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -
     )
     paths: dict[int, list[MeterPath]] = {}
     for one in found:
-        path = path_from_rows(
-            one["id"],
-            one["code"],
-            one["transformer_ratio"],
-            one["rollover_wh"],
-            zip(one["read_ats"], one["registers_wh"], strict=True),
-            [exchange_of(exchange) for exchange in one["exchanges"] or ()],
-            installed_at=one["installed_at"],
-            removed_at=one["removed_at"],
-        )
-        paths.setdefault(one["tenancy_id"], []).append(path)
-    return [replace(one, paths=tuple(paths.get(one.tenancy["id"], ()))) for one in work]
+        paths.setdefault(one["tenancy_id"], []).append(_path(one))
+    found_paths = [tuple(paths.get(one.tenancy["id"], ())) for one in work]
+    return await _with_registers(connection, work, found_paths)
+
+
+async def _with_registers(
+    connection: Connection, work: Sequence[Work], paths: Sequence[tuple[MeterPath, ...]]
+) -> list[Work]:
+    """The paths, with the registers of the periods beside gaps where a tariff has periods."""
+    flat = [
+        (one.tenancy["site_id"], path)
+        for one, mine in zip(work, paths, strict=True)
+        for path in mine
+        if _has_periods(one)
+    ]
+    known = iter(await with_registers(connection, flat))
+    return [
+        replace(one, paths=tuple(islice(known, len(mine))))
+        if _has_periods(one)
+        else replace(one, paths=mine)
+        for one, mine in zip(work, paths, strict=True)
+    ]
+
+
+def _has_periods(work: Work) -> bool:
+    return any(version.rules for version in work.versions)
+
+
+def _path(found: Row) -> MeterPath:
+    return path_from_rows(
+        found["id"],
+        found["code"],
+        found["transformer_ratio"],
+        found["rollover_wh"],
+        zip(found["read_ats"], found["registers_wh"], strict=True),
+        [exchange_of(exchange) for exchange in found["exchanges"] or ()],
+        installed_at=found["installed_at"],
+        removed_at=found["removed_at"],
+    )
 
 
 def exchange_of(found: Row) -> Exchange:
@@ -263,4 +292,5 @@ def settle(
         gap_s=work.rules.gap_s if gap_s is None else gap_s,
         opened_at=work.tenancy["opened_at"],
         closed_at=work.tenancy["closed_at"],
+        versions=[one for one in work.versions if one.code == version.code],
     )

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from server.core.errors import InvalidInputError
-from server.core.settlement.interval import Exchange, TrustedReading
+from server.core.settlement.interval import Exchange, PeriodRegisters, TrustedReading
 from server.core.settlement.judging import MeterJudge
 from server.core.settlement.quarantine import MeterLimits, Verdict
+from server.core.tariff.periods import TouPeriod
 from server.models.database import Connection, Row, pool, rows, to_json, transaction
 from server.services.settlement_marks import mark_due
 
@@ -64,9 +65,13 @@ CROSS JOIN LATERAL (
 """
 
 KEEP = """
-INSERT INTO reading (site_id, meter_id, read_at, register_wh, verdict, reason, epoch, kept_at)
-SELECT * , $8::timestamptz FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[],
-    $4::bigint[], $5::text[], $6::text[], $7::bigint[])
+INSERT INTO reading (site_id, meter_id, read_at, register_wh, verdict, reason, epoch, kept_at,
+                     periods_wh)
+SELECT site_id, meter_id, read_at, register_wh, verdict, reason, epoch, $8::timestamptz,
+       periods_wh::bigint[]
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::text[], $6::text[],
+            $7::bigint[], $9::text[])
+    AS one (site_id, meter_id, read_at, register_wh, verdict, reason, epoch, periods_wh)
 ON CONFLICT (site_id, meter_id, read_at) DO NOTHING
 """
 
@@ -101,17 +106,23 @@ WHERE meter_status.meter_id = apart.meter_id
 
 @dataclass(frozen=True, slots=True)
 class NewReading:
-    """One reading as a collector made it; `epoch` is its lease's; points are for showing."""
+    """One reading as a collector made it; `epoch` is its lease's; points are for showing.
+
+    `periods_wh` are the meter's sharp, peak, flat, valley and deep valley registers, if any.
+    """
 
     meter_id: int
     read_at: datetime
     register_wh: int
     epoch: int
     points: Mapping[str, object] | None = None
+    periods_wh: PeriodRegisters | None = None
 
     def __post_init__(self) -> None:
         if self.register_wh < 0:  # no register runs below zero, and the table refuses such a row
             raise InvalidInputError(f"a register cannot show {self.register_wh} Wh")
+        if self.periods_wh is not None and len(self.periods_wh) != len(TouPeriod):
+            raise InvalidInputError(f"{len(TouPeriod)} periods, not {len(self.periods_wh)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +269,20 @@ async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetim
         [verdict.reason.value if verdict.reason else None for _, _, verdict in new],
         [reading.epoch for _, reading, _ in new],
         now,
+        [_array(reading.periods_wh) for _, reading, _ in new],
     )
     for part in judged:
         await reverse_verdicts(connection, part.meter, part.outvoted)
     await _update_status(connection, judged)
     touched = [(part.meter["id"], min(part.touches_from)) for part in judged if part.touches_from]
     await mark_due(connection, [meter for meter, _ in touched], [at for _, at in touched], now)
+
+
+def _array(registers_wh: PeriodRegisters | None) -> str | None:
+    """As PostgreSQL writes an array: an array of arrays may have no gaps."""
+    if registers_wh is None:
+        return None
+    return "{" + ",".join("NULL" if wh is None else str(wh) for wh in registers_wh) + "}"
 
 
 async def reverse_verdicts(

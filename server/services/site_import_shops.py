@@ -7,7 +7,8 @@ from datetime import datetime
 from server.core.calendar import local_day
 from server.core.ledger.accounts import electricity_wallet
 from server.core.ledger.flows import opening_balance
-from server.models.database import Connection, Row, row, rows, to_json
+from server.core.settlement.document import half_closed_until
+from server.models.database import Connection, Row, from_json, row, rows, to_json
 from server.services.journal import open_accounts, post
 from server.services.site_file import Fault, ShopTable, SiteFileError, area_cm2, capacity_va
 from server.services.site_import_counts import Counts
@@ -48,6 +49,40 @@ JOIN tariff_version version ON version.site_id = shop.site_id AND version.code =
 WHERE shop.site_id = $1 AND shop.code = ANY($2::text[]) AND tenancy.closed_at IS NULL
 GROUP BY tenancy.id, shop.id HAVING min(version.valid_from) > tenancy.first_open_day
 """
+# The last closed days of shops that are to have another tariff.
+TARIFF_LEFT = """
+SELECT shop.code, shop.tariff_code, closed.day, closed.document
+FROM unnest($2::text[], $3::text[]) AS wanted (code, tariff_code)
+JOIN shop ON shop.site_id = $1 AND shop.code = wanted.code
+    AND shop.tariff_code <> wanted.tariff_code
+JOIN tenancy ON tenancy.shop_id = shop.id
+CROSS JOIN LATERAL (
+    SELECT day, document FROM statement
+    WHERE site_id = shop.site_id AND tenancy_id = tenancy.id AND day = tenancy.first_open_day - 1
+    ORDER BY version DESC LIMIT 1
+) AS closed
+ORDER BY shop.code
+"""
+
+
+async def check_left_tariffs(
+    connection: Connection, site_id: int, shops: Sequence[ShopTable]
+) -> None:
+    """Refuse another tariff where a closed day has split a gap that goes on by the present one.
+
+    The rest of that gap goes by the same clock, or the days would not add up.
+    """
+    codes = [shop.code for shop in shops]
+    tariffs = [shop.tariff for shop in shops]
+    faults = []
+    for one in await rows(connection, TARIFF_LEFT, site_id, codes, tariffs):
+        until = half_closed_until(from_json(one["document"]))
+        if until is not None:
+            text = f"{one['day']} is closed with a gap until {until}, split by {one['tariff_code']}"
+            place = f"shop[{codes.index(one['code'])}].tariff"
+            faults.append(Fault(place, f"{text}: close the days up to then first"))
+    if faults:
+        raise SiteFileError(faults)
 
 
 async def import_shop(connection: Connection, site_id: int, shop: ShopTable) -> Row | None:

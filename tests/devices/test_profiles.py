@@ -195,6 +195,42 @@ def test_absent_and_senseless_points_are_left_out_but_never_the_energy(tmp_path:
         decode_sample(profile, values | {ENERGY_TOTAL: b"\x0a\0\0\0"})
 
 
+ONLY_VALLEY = (None, None, None, 6, None)
+PERIOD = '  energy_{}: {{function: 3, address: {}, type: i32, scale: "{}", unit: {}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("points", "shown", "periods_wh"),
+    [
+        ([], {}, None),
+        ([("peak", "0.01", "kWh")], {}, None),  # named, and the meter does not answer
+        ([("peak", "0.01", "kWh")], {"peak": 5}, (None, 50, None, None, None)),
+        (
+            [("deep_valley", "1", "Wh"), ("sharp", "0.001", "MWh"), ("flat", "0.1", "Wh")],
+            {"deep_valley": 7, "sharp": 8, "flat": 5},
+            (8_000, None, 1, None, 7),
+        ),
+        ([("peak", "1", "kvarh"), ("valley", "1", "Wh")], {"peak": 5, "valley": 6}, ONLY_VALLEY),
+        ([("peak", "1", "Wh"), ("valley", "1", "Wh")], {"peak": -5, "valley": 6}, ONLY_VALLEY),
+    ],
+)
+def test_registers_of_periods_are_whole_watt_hours(
+    tmp_path: Path,
+    points: list[tuple[str, str, str]],
+    shown: dict[str, int],
+    periods_wh: tuple[int | None, ...] | None,
+) -> None:
+    """A register of another kind, or below zero, is as good as none."""
+    added = "".join(
+        PERIOD.format(name, 200 + 2 * place, scale, unit)
+        for place, (name, scale, unit) in enumerate(points)
+    )
+    profile = parse(tmp_path, CONTRACT_MODBUS.replace("points:\n", f"points:\n{added}"))
+    values = {f"energy_{name}": raw.to_bytes(4, signed=True) for name, raw in shown.items()}
+    sample = decode_sample(profile, values | {ENERGY_TOTAL: bytes(4)})
+    assert sample.periods_wh == periods_wh
+
+
 POINT = next(line for line in CONTRACT_MODBUS.splitlines() if "energy_total" in line)
 BAD = [
     ("protocol: modbus", "protocol: bacnet", "3: protocol: 'bacnet'"),

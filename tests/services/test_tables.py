@@ -9,7 +9,7 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 from tortoise.migrations.operations import AlterModelOptions
 
 from server.models.database import database_config, pool, rows
-from server.services import audit_days, day_inputs, readings
+from server.services import audit_paths, day_inputs, readings
 from server.services.site_import import ImportReport
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
@@ -69,7 +69,7 @@ PLANS: list[tuple[str, tuple[object, ...]]] = [
     (day_inputs.PATHS, ([1] * 20, [1] * 20, [LATER] * 20, [LATER + timedelta(days=1)] * 20)),
     (readings.AROUND, ([1] * 20, list(range(1, 21)), [LATER] * 20, [LATER] * 20)),
     (
-        audit_days.READINGS,
+        audit_paths.READINGS,
         ([1] * 20, [1] * 20, list(range(1, 21)), [NOW] * 20, [LATER] * 20, [LATER] * 20),
     ),
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.devices.simulator.config import DtuGateway, MeterConfig
+from server.devices.simulator.config import DtuGateway, MeterConfig, ModbusTcpGateway
 from server.models.database import from_json
 from server.services.bus_jobs import JobFailedError, JobKind, ask_meter, wait_for_job
 from server.services.exchanges import ExchangeWish, record_exchange
@@ -49,6 +49,22 @@ async def test_polls_become_trusted_readings_with_points_and_identity(mall: Mall
     assert points["energy_total"] == {"value": "50.00", "unit": "kWh"}
     await until(lambda: mall.is_named("M-2"))
     assert (await one("SELECT identity FROM meter WHERE code = 'M-2'"))["identity"] == "2"
+
+
+async def test_registers_of_periods_are_kept_with_a_reading(
+    database: None, wakeups: Wakeups, tmp_path: Path
+) -> None:
+    config = MeterConfig(code="M-1", profile="acrel/ddsy1352-older", unit=1, start_wh=50_000)
+    gateway = ModbusTcpGateway(code="gw-01", listen="127.0.0.1:0", meters=(config,))
+    async with open_mall(tmp_path, wakeups, gateway) as mall:
+        meter = METER.format(number=1).replace("example/demo-relay", config.profile)
+        await mall.load(
+            SITE + SHOP.format(number=1) + meter + gateway_table(mall.bank.ports["gw-01"])
+        )
+        mall.collect()
+        await until(lambda: mall.has_readings("M-1", 1))
+        sharp, peak, flat, valley, deep = (await mall.readings("M-1"))[0]["periods_wh"]
+        assert (deep, sharp + peak + flat + valley) == (None, 50_000)
 
 
 async def test_a_job_is_answered_as_the_command_prints_it(mall: Mall) -> None:

@@ -30,6 +30,7 @@ class DeviceInputs:
     first_read_at: datetime | None
     last_read_at: datetime | None
     reading_count: int
+    has_gap: bool
     began_by_exchange: bool
     ended_by_exchange: bool
 
@@ -210,6 +211,7 @@ def _read_device(row: Mapping[str, object]) -> DeviceInputs:
         first_read_at=_instant(row["first_read_at"]) if read else None,
         last_read_at=_instant(row["last_read_at"]) if read else None,
         reading_count=_integer(row["reading_count"]),
+        has_gap=_flag(row["has_gap"]),
         began_by_exchange=_flag(row["began_by_exchange"]),
         ended_by_exchange=_flag(row["ended_by_exchange"]),
     )
@@ -226,6 +228,14 @@ def _instant(value: object) -> datetime:
     if at.utcoffset() is None:
         raise ValueError(f"no offset in {value!r}")
     return at
+
+
+def half_closed_until(document: Mapping[str, object]) -> datetime | None:
+    """The end of a gap that registers split and that goes on after the document's day."""
+    ends_at = _instant(document["ends_at"])
+    gaps = [gap for row in _rows(document["readings"]) for gap in _rows(row["gaps"])]
+    split = [_instant(gap["ends_at"]) for gap in gaps if gap["by_register"] is not None]
+    return max((at for at in split if at > ends_at), default=None)
 
 
 def _text(value: object) -> str:

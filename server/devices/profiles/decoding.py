@@ -5,6 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from server.devices.errors import MeterValueError
 from server.devices.profiles.profile import (
+    ENERGY_OF_PERIODS,
     ENERGY_TOTAL,
     IDENTITY,
     STATE,
@@ -43,7 +44,7 @@ def decode_sample(profile: Profile, values: Mapping[str, bytes]) -> MeterSample:
         state = profile.supply.state.decode(values[STATE])
     if profile.identity is not None and IDENTITY in values:
         identity = profile.identity.codec.digits(values[IDENTITY])
-    return MeterSample(points, _register_wh(energy), state, identity)
+    return MeterSample(points, _register_wh(energy), state, identity, _periods_wh(points))
 
 
 def _quantity(profile: Profile, name: str, data: bytes) -> Quantity | None:
@@ -62,6 +63,21 @@ def _register_wh(energy: Quantity) -> int:
     if abs(wh) >= REGISTER_WH_LIMIT:
         raise MeterValueError(f"energy_total {energy.value:.6E} {energy.unit} cannot be")
     return wh
+
+
+def _periods_wh(points: Mapping[str, Quantity]) -> tuple[int | None, ...] | None:
+    """The registers of the periods; one that no counter can show is as good as none."""
+    registers = tuple(
+        _period_wh(points[name]) if name in points else None for name in ENERGY_OF_PERIODS
+    )
+    return None if all(register is None for register in registers) else registers
+
+
+def _period_wh(energy: Quantity) -> int | None:
+    if energy.unit not in WH_PER_UNIT:
+        return None
+    wh = int((energy.value * WH_PER_UNIT[energy.unit]).to_integral_value(ROUND_HALF_UP))
+    return wh if 0 <= wh < REGISTER_WH_LIMIT else None
 
 
 def rollover_wh(span: int | None, scale: Decimal, unit: str) -> int:

@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Literal
 
 from server.core.supply.control_state import ControlState
+from server.core.tariff.periods import TouPeriod
 from server.devices.profiles.values import Codec
 from server.devices.protocols.requests import ReadRequest, WriteRequest
 
 ENERGY_TOTAL = "energy_total"
+ENERGY_OF_PERIODS = tuple(f"energy_{period.value}" for period in TouPeriod)
 STATE = "@state"  # no point may be called so
 IDENTITY = "@identity"
 

@@ -188,7 +188,12 @@ def new_reading(
 ) -> NewReading:
     """A sample as services keep it."""
     return NewReading(
-        meter.meter_id, at, sample.register_wh, gateway.epoch, points=points_of(sample)
+        meter.meter_id,
+        at,
+        sample.register_wh,
+        gateway.epoch,
+        points=points_of(sample),
+        periods_wh=sample.periods_wh,
     )
 
 
