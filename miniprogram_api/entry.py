@@ -1,6 +1,6 @@
 """Coming in and going out: sessions, the scan, bindings."""
 
-from miniprogram_api import answers
+from miniprogram_api import answering, answers
 from miniprogram_api.access import tenancy_of
 from miniprogram_api.bodies import Bind, LogIn
 from miniprogram_api.call import Call
@@ -25,14 +25,14 @@ async def end_session(call: Call) -> None:
 
 async def get_shop_token(call: Call) -> answers.Scanned:
     """What a scan of the printed code shows before binding: the shop's name is masked."""
-    return answers.scanned(await bindings.scanned_shop(call.user.id, call.path("token")))
+    return answering.scanned(await bindings.scanned_shop(call.user.id, call.path("token")))
 
 
 async def bind_shop(call: Call) -> answers.ShopLine:
     """Bind the shop of a printed code with its binding code; once more is the same."""
     body = json_body(call.request, Bind)
     tenancy_id = await bindings.bind(call.user.id, body.shop_token, body.binding_code, call.now)
-    return answers.shop_line((await tenancies.summaries([tenancy_id]))[0])
+    return answering.shop_line((await tenancies.summaries([tenancy_id]))[0])
 
 
 async def unbind_shop(call: Call) -> None:

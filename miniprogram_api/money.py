@@ -2,7 +2,7 @@
 
 import re
 
-from miniprogram_api import answers
+from miniprogram_api import answering, answers
 from miniprogram_api.access import tenancy_of, top_up_of
 from miniprogram_api.bodies import OrderTopUp
 from miniprogram_api.call import Call
@@ -25,7 +25,7 @@ async def list_transactions(call: Call) -> answers.Transactions:
     cursor = text_argument(call.request, "cursor")
     page = await transactions.moves(tenancy.id, wallet, cursor)
     locale = locale_of(call.request)
-    items = [answers.transaction(move, wallet, tenancy.zone, locale) for move in page.items]
+    items = [answering.transaction(move, wallet, tenancy.zone, locale) for move in page.items]
     return answers.Transactions(items, page.next_cursor)
 
 
@@ -51,13 +51,13 @@ async def order_top_up(call: Call) -> answers.TopUpOrdered:
         public_url=call.context.settings.public_url,
     )
     view = await top_ups.order(wish, call.context.platforms, call.now)
-    return answers.top_up_ordered(view, tenancy.zone)
+    return answering.top_up_ordered(view, tenancy.zone)
 
 
 async def get_top_up(call: Call) -> answers.TopUp:
     """What became of a top-up, with the times of paid, credited, commanded, confirmed."""
     own = await top_up_of(call.user, call.path("top_up_no"))
-    return answers.top_up(own.view, own.tenancy.zone)
+    return answering.top_up(own.view, own.tenancy.zone)
 
 
 def _idempotency_key(call: Call) -> str:

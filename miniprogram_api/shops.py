@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import get_args
 
-from miniprogram_api import answers
+from miniprogram_api import answering, answers
 from miniprogram_api.access import tenancy_of
 from miniprogram_api.call import Call
 from server.core.errors import InvalidInputError, NotFoundError
@@ -25,7 +25,7 @@ async def list_shops(call: Call) -> answers.Shops:
     cursor = text_argument(call.request, "cursor")
     after = 0 if cursor is None else read_cursor(cursor)
     ids = await tenancies.bound_tenancies(call.user.id, after)
-    lines = [answers.shop_line(one) for one in await tenancies.summaries(ids)]
+    lines = [answering.shop_line(one) for one in await tenancies.summaries(ids)]
     full = len(ids) == tenancies.PAGE_MAX
     return answers.Shops(lines, write_cursor(ids[-1]) if full else None)
 
@@ -33,7 +33,7 @@ async def list_shops(call: Call) -> answers.Shops:
 async def get_shop(call: Call) -> answers.Shop:
     """What is left now, for how many days, the price now, the supply."""
     tenancy = await tenancy_of(call.user, call.path("id"))
-    return answers.shop(await tenancies.overview(tenancy.id, call.now))
+    return answering.shop(await tenancies.overview(tenancy.id, call.now))
 
 
 async def confirm_reconnection(call: Call) -> answers.Shop:
@@ -41,7 +41,7 @@ async def confirm_reconnection(call: Call) -> answers.Shop:
     tenancy = await tenancy_of(call.user, call.path("id"))
     await confirmations.confirm_reconnection(tenancy.id, call.now)
     await announce_tenancies(call.context.wakeups, [tenancy.id])
-    return answers.shop(await tenancies.overview(tenancy.id, call.now))
+    return answering.shop(await tenancies.overview(tenancy.id, call.now))
 
 
 async def ask_emergency_credit(call: Call) -> answers.Shop:
@@ -49,7 +49,7 @@ async def ask_emergency_credit(call: Call) -> answers.Shop:
     tenancy = await tenancy_of(call.user, call.path("id"))
     await emergency_credit.grant(tenancy.id, call.user.id, call.now)
     await announce_tenancies(call.context.wakeups, [tenancy.id])
-    return answers.shop(await tenancies.overview(tenancy.id, call.now))
+    return answering.shop(await tenancies.overview(tenancy.id, call.now))
 
 
 async def get_usage(call: Call) -> answers.Usage:
@@ -60,7 +60,7 @@ async def get_usage(call: Call) -> answers.Usage:
         raise InvalidInputError("step is hour, day or month")
     first, last_exclusive = date_argument(call.request, "from"), date_argument(call.request, "to")
     points = await usage_of.usage(tenancy.id, first, last_exclusive, step, call.now)
-    return answers.Usage([answers.usage_line(point) for point in points])
+    return answers.Usage([answering.usage_line(point) for point in points])
 
 
 async def list_statements(call: Call) -> answers.Statements:
@@ -71,13 +71,13 @@ async def list_statements(call: Call) -> answers.Statements:
         raise InvalidInputError("month is YYYY-MM")
     first = date.fromisoformat(f"{month}-01")
     found = await statements.month_of_statements(tenancy.id, first)
-    return answers.Statements([answers.statement_line(one, tenancy.zone) for one in found])
+    return answers.Statements([answering.statement_line(one, tenancy.zone) for one in found])
 
 
 async def get_statement(call: Call) -> answers.Statement:
     """A closed day that explains itself: readings, periods, kWh, price version, amounts."""
     tenancy = await tenancy_of(call.user, call.path("id"))
-    return answers.statement(await statements.statement_of_day(tenancy.id, _day(call)))
+    return answering.statement(await statements.statement_of_day(tenancy.id, _day(call)))
 
 
 def _day(call: Call) -> date:

@@ -38,7 +38,8 @@ async def test_public_pages(mall: Mall, open_page: OpenPage, scheme: str, locale
 
 
 @pytest.mark.parametrize(("scheme", "locale"), SCHEMES)
-async def test_managers_pages(log_in: OpenPage, scheme: str, locale: str) -> None:
+async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale: str) -> None:
+    await mall.kiosk_of("owner")
     page = await log_in(color_scheme=scheme, locale=locale)
     await _check(page)
     for path in (
@@ -48,7 +49,9 @@ async def test_managers_pages(log_in: OpenPage, scheme: str, locale: str) -> Non
         "/admin/shops/A102/desk-payment",
         "/admin/shops/A102/reversal",
         "/admin/shops/A102/adjustment",
+        "/admin/kiosks",
         "/admin/login",
+        "/",
         "/admin/shops/none",
     ):
         await page.goto(path)
