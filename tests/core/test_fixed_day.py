@@ -153,8 +153,10 @@ def test_a_shop_has_so_much_of_a_basis(basis: FixedChargeBasis, quantity: int) -
 
 @pytest.mark.parametrize(("price_micro_yuan", "quantity"), [(-1, 1), (1, -1)])
 def test_what_is_negative_is_refused(price_micro_yuan: int, quantity: int) -> None:
-    with pytest.raises(InvalidInputError):
-        fen(date(2026, 5, 20), charge(DAY, SHOP, price_micro_yuan), quantity)
+    one = charge(DAY, SHOP, price_micro_yuan)
+    with pytest.raises(InvalidInputError) as refused:
+        fen(date(2026, 5, 20), one, quantity)
+    assert str(refused.value) == f"{one.code}: a price and its basis are never negative"
 
 
 @pytest.mark.parametrize(
@@ -235,18 +237,22 @@ GOOD_LINE = {"code": "x", "valid_from": "2026-01-01", "quantity": 1}
 
 
 @pytest.mark.parametrize(
-    "document",
+    ("document", "why"),
     [
-        {},
-        {"format": 2, "lines": []},
-        {"format": 1},
-        {"format": 1, "lines": "none"},
-        {"format": 1, "lines": [7]},
-        {"format": 1, "lines": [GOOD_LINE | {"valid_from": "soon"}]},
-        {"format": 1, "lines": [GOOD_LINE | {"quantity": "1"}]},
-        {"format": 1, "lines": [{"code": "x"}]},
+        ({}, "a fixed-charge document of format None"),
+        ({"format": 2, "lines": []}, "a fixed-charge document of format 2"),
+        ({"format": 1}, "a damaged fixed-charge document: no lines"),
+        ({"format": 1, "lines": "none"}, "a damaged fixed-charge document: no lines"),
+        ({"format": 1, "lines": [7]}, "a damaged fixed-charge line"),
+        (
+            {"format": 1, "lines": [GOOD_LINE | {"valid_from": "soon"}]},
+            "a damaged fixed-charge line: Invalid isoformat string: 'soon'",
+        ),
+        ({"format": 1, "lines": [GOOD_LINE | {"quantity": "1"}]}, "a damaged fixed-charge line"),
+        ({"format": 1, "lines": [{"code": "x"}]}, "a damaged fixed-charge line"),
     ],
 )
-def test_a_damaged_document_is_refused(document: dict[str, object]) -> None:
-    with pytest.raises(InvalidInputError):
+def test_a_damaged_document_is_refused(document: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
         read_named_charges(document)
+    assert str(refused.value) == why

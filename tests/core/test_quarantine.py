@@ -30,7 +30,9 @@ def reason_of(
     after: TrustedReading | None = None,
     limits: MeterLimits = LIMITS,
 ) -> str | None:
-    return judge(before, candidate, after, limits, START + timedelta(days=400)).reason
+    late = START + timedelta(days=400)
+    verdict = judge(before, candidate, after, limits, late, witness=None, before_is_alone=False)
+    return verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,8 @@ def test_a_register_that_rolls_over_at_no_round_number(
 )
 def test_a_reading_of_tomorrow_is_held_apart(ahead_s: int, reason: str | None) -> None:
     candidate = TrustedReading(START + timedelta(seconds=ahead_s), -1 if reason else 1)
-    assert judge(None, candidate, None, LIMITS, START).reason == reason
+    verdict = judge(None, candidate, None, LIMITS, START, witness=None, before_is_alone=False)
+    assert verdict.reason == reason
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,19 @@ def test_hours_follow_the_wall_clock() -> None:
     assert len(settled.hours) == 24
 
 
+def test_an_hour_is_one_hour_however_often_its_price_changes() -> None:
+    valley_within_peak = parse_tariff(
+        {
+            "code": "x",
+            "prices": {"peak": "1", "valley": "0.2"},
+            "periods": [{"peak": ["00:00-20:05", "20:45-24:00"], "valley": ["20:05-20:45"]}],
+        }
+    )
+    settled = settle(WHOLE_DAY, version=valley_within_peak)
+    assert len(settled.hours) == 24
+    assert settled.hours[20].by_period == ((PEAK, 333), (VALLEY, 667))
+
+
 @pytest.mark.parametrize(
     ("zone", "day", "hours"),
     [

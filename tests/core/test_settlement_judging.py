@@ -90,6 +90,18 @@ def test_what_an_exchange_says_is_not_outvoted() -> None:
     assert alone.judge(shown(13.2, 970), NOW).before == shown(13.1, 950)
 
 
+def test_what_was_held_apart_before_speaks_again_the_latest_of_it_first() -> None:
+    apart = [shown(13, 900), shown(12.5, 20_000)]  # in any order
+    judged = MeterJudge(LIMITS, [], [BEFORE], apart).judge(shown(13.1, 950), NOW)
+    assert judged == (Verdict(outvotes_before=True), BEFORE, shown(13, 900))
+
+
+def test_what_was_held_apart_speaks_for_its_own_device_only() -> None:
+    device_before = exchange(10, 50_000, 49_999)
+    judge = MeterJudge(LIMITS, [device_before, NOON], [], [shown(13, 49_000)])
+    assert judge.judge(shown(11.5, 49_500), NOW).verdict.reason == "backward"
+
+
 def test_the_touched_interval_begins_at_the_exchange() -> None:
     assert MeterJudge(LIMITS, [NOON], [BEFORE]).judge(AFTER, NOW).before == shown(12, 200)
 

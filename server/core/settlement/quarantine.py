@@ -66,8 +66,8 @@ def judge(
     limits: MeterLimits,
     now: datetime,
     *,
-    witness: TrustedReading | None = None,
-    before_is_alone: bool = False,
+    witness: TrustedReading | None,
+    before_is_alone: bool,
 ) -> Verdict:
     """Whether `candidate` fits between the trusted readings next to it in time.
 
