@@ -49,6 +49,17 @@ async def test_money_at_the_desk_is_in_the_balance_at_once(log_in: OpenPage) -> 
     assert (await _books())[2] == 512_850
 
 
+async def test_emergency_credit_in_use_is_shown_beside_the_balance(log_in: OpenPage) -> None:
+    page = await log_in("finance")
+    await page.goto("/admin/shops/A101")
+    assert "应急额度" not in await page.inner_text("#money")
+    await database.rows(database.pool(), "UPDATE tenancy SET emergency_credit_fen = 3000")
+    await page.wait_for_selector("#money :text('应急额度')")
+    money = await page.inner_text("#money")
+    assert "¥30.00" in money
+    assert "¥5,000.00" in money
+
+
 async def test_a_second_person_sees_all_and_the_first_cannot_decide(log_in: OpenPage) -> None:
     page = await log_in("finance")
     await page.goto(ADJUST)
