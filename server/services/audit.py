@@ -9,6 +9,7 @@ from datetime import date
 
 from server.services.audit_charges import audit_charges
 from server.services.audit_days import audit_days
+from server.services.audit_desk import audit_desk
 from server.services.audit_fixed_charges import audit_fixed_charges
 from server.services.audit_journal import audit_journal, audit_wallets
 from server.services.audit_payments import audit_payments
@@ -32,6 +33,7 @@ async def audit(
         await audit_journal(connection, window, report, progress)
         await audit_wallets(connection, report, progress)
         await audit_payments(connection, window, report, progress)
+        await audit_desk(connection, window, report, progress)
         await audit_charges(connection, window, report, progress)
         await audit_days(connection, window, report, progress)
         await audit_fixed_charges(connection, window, report, progress)

@@ -12,12 +12,12 @@ import pytest_asyncio
 from tortoise.exceptions import TransactionManagementError
 
 from payments.contract import Platform
-from server.models.database import close_database, open_database, rows
+from server.models.database import close_database, open_database, rows, transaction
 from server.services import crediting, payment_inbox
 from server.services.audit import AuditReport, audit
 from server.services.audit_journal import audit_wallets
 from server.services.audit_window import snapshot
-from server.services.desk import take_desk_payment
+from server.services.desk import DeskPayment, reverse_within, take_desk_payment, take_within
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import settle_due
 from server.services.site_rules import forget_site_rules
@@ -29,7 +29,7 @@ period = "month"
 blocks = [{up_to_kwh = 5, price = "0.60"}, {price = "0.75"}]"""
 FORGED = (
     *("account", "wallet", "ledger_transaction", "ledger_transfer", "payment_credit", "top_up"),
-    *("statement", "reading", "tariff_version", "tenancy"),
+    *("statement", "reading", "tariff_version", "tenancy", "desk_receipt"),
 )
 KEEP = "CREATE TABLE kept.{0} AS SELECT * FROM {0};"
 RESTORE = "DELETE FROM {0}; INSERT INTO {0} SELECT * FROM kept.{0};"
@@ -75,6 +75,12 @@ async def fill(folder: Path) -> None:
     await take_desk_payment(
         world.tenancy_id, 300, method="cash", receipt_no="R-1", paid_at=world.now, now=world.now
     )
+    bounced = DeskPayment(world.tenancy_id, 400, "bank_transfer", "R-2", "fixed_charges")
+    async with transaction() as connection:
+        await take_within(
+            connection, bounced, paid_at=world.now, now=world.now, taken_by="manager:1"
+        )
+        await reverse_within(connection, world.site_id, bounced, "退票", world.now)
     await read_hourly(world, 104_200, 200, 50)
     assert await world.close() == 3
     await world.order(900, "never paid")
@@ -117,7 +123,7 @@ async def test_good_books_pass(copy: str) -> None:
 NAMES = {
     "wallet": "(SELECT id FROM account WHERE kind = 'electricity_wallet')",
     "credit": "(SELECT min(id) FROM ledger_transaction WHERE flow = 'top_up.settled')",
-    "desk": "(SELECT id FROM ledger_transaction WHERE flow LIKE 'desk%')",
+    "desk": "(SELECT min(id) FROM ledger_transaction WHERE flow = 'desk_payment.received')",
     "day": "day = '2026-05-21'",
 }
 FORGERIES = [
@@ -289,6 +295,43 @@ UPDATE wallet SET balance_fen = balance_fen + 5000 WHERE account_id = $wallet"""
         "UPDATE statement SET amount_fen = amount_fen - 1 WHERE $day",
         "statement_posted",
         "day 2026-05-21",
+    ),
+    (
+        "DELETE FROM desk_receipt",
+        "desk_receipt",
+        "transaction $desk",
+    ),
+    (
+        "UPDATE desk_receipt SET amount_fen = 301",
+        "desk_receipt",
+        "receipt R-1",
+    ),
+    (
+        "UPDATE desk_receipt SET method = 'bank_transfer'",
+        "desk_receipt",
+        "receipt R-1",
+    ),
+    (
+        "UPDATE desk_receipt SET tenancy_id = 99",
+        "desk_receipt",
+        "receipt R-1",
+    ),
+    (
+        "UPDATE desk_receipt SET ledger_transaction_id = $credit",
+        "desk_receipt",
+        "receipt R-1",
+    ),
+    (  # a receipt taken back a second time, with a key of its own
+        """
+INSERT INTO ledger_transaction
+    (site_id, flow, idempotency_key, input_hash, booked_at, created_at, details)
+SELECT site_id, 'desk_payment.reversed', 'again', input_hash, booked_at, created_at, details
+FROM ledger_transaction WHERE id = $desk;
+INSERT INTO ledger_transfer (transaction_id, debit_account_id, credit_account_id, amount_fen)
+SELECT (SELECT max(id) FROM ledger_transaction), credit_account_id, debit_account_id, amount_fen
+FROM ledger_transfer WHERE transaction_id = $desk""",
+        "desk_receipt",
+        "transaction",
     ),
     (  # another day's charge
         """
