@@ -30,6 +30,7 @@ from server.core.errors import UnavailableError
 from server.devices.profiles import Profile, load_catalogue
 from server.handlers import (
     admin_api,
+    admin_days,
     admin_exchanges,
     admin_pages,
     front_page,
@@ -178,6 +179,7 @@ def create_web_app(context: WebContext, *, name: str = "mallwatt") -> Sanic[Any,
         miniprogram_api.routes,
         payment_callbacks,
         admin_api,
+        admin_days,
         admin_exchanges,
         admin_pages,
         front_page,

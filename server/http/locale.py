@@ -55,6 +55,9 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The emergency credit is in use already; it can be had again once a top-up covers the debt",
     ),
     "emergency_credit_not_needed": ("余额充足，暂不可申请应急额度", "The balance is not low yet"),
+    "other_day_first": ("请按日期顺序结算", "Days close in their order"),
+    "day_not_over": ("该日尚未结束", "This day is not over"),
+    "day_is_complete": ("该日数据完整，将自动结算", "This day is complete and closes by itself"),
     "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),
 }
 

@@ -183,7 +183,7 @@ async def _apply(connection: Connection, corrections: Sequence[_Correction], now
         [one.version for one in corrections],
         [one.day.energy_wh for one in corrections],
         [one.day.amount_fen for one in corrections],
-        [one.day.estimated for one in corrections],
+        [not one.day.complete for one in corrections],
         [to_json(one.document) for one in corrections],
         [posted.get(one.key, one.kept["ledger_transaction_id"] or 0) for one in corrections],
         now,

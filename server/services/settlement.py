@@ -257,11 +257,18 @@ async def close_next_days(tenancy_ids: Sequence[int], now: datetime) -> list[int
             work = await gather(connection, dict.fromkeys(chunk, date.min), 1)
             days = [(one, _ready_day(one, now)) for one in work]
             closing += [(one, day) for one, day in days if day is not None]
-        transactions = await _charge(connection, closing)
-        await _apply_closing(connection, closing, transactions, now)
-        closed = [one.tenancy["id"] for one, _ in closing]
-        await decide_within(connection, closed, now)
-        return closed
+        return await close_within(connection, closing, now)
+
+
+async def close_within(
+    connection: Connection, closing: Sequence[tuple[Work, DaySettlement]], now: datetime
+) -> list[int]:
+    """Charge and close these tenancies' first open days, and decide, under their locks."""
+    transactions = await _charge(connection, closing)
+    await _apply_closing(connection, closing, transactions, now)
+    closed = [one.tenancy["id"] for one, _ in closing]
+    await decide_within(connection, closed, now)
+    return closed
 
 
 def _ready_day(work: Work, now: datetime) -> DaySettlement | None:
@@ -316,7 +323,7 @@ async def _apply_closing(
         [day.day for _, day in closing],
         [day.energy_wh for _, day in closing],
         [day.amount_fen for _, day in closing],
-        [day.estimated for _, day in closing],
+        [not day.complete for _, day in closing],
         [_document(work, day) for work, day in closing],
         list(transactions),
         now,

@@ -1,0 +1,122 @@
+"""A manager closes a day that waits in vain for a reading; what comes later corrects it."""
+
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+
+from server.core.errors import ConflictError, InvalidInputError, MallwattError, NotFoundError
+from server.models.database import from_json, pool, rows
+from server.services.audit import audit
+from server.services.corrections import correct_due
+from server.services.estimated_closes import EstimatedClose, close_estimated
+from server.services.readings import NewReading, keep
+from server.services.settlement import settle_due
+from tests.scenarios.world import World, local
+from tests.services.money import wallet_fen
+
+OPENED = local("2026-05-20 10:00")
+DAYS = """
+SELECT DISTINCT ON (day) day, version, energy_wh, amount_fen, estimated FROM statement
+ORDER BY day, version DESC
+"""
+
+
+async def read(world: World, *readings: tuple[str, int]) -> None:
+    batch = [NewReading(world.meter_id, local(at), wh, world.epoch) for at, wh in readings]
+    await keep(batch, world.now)
+    await settle_due(world.now)
+    while await correct_due(world.now):
+        pass
+
+
+async def silent_since_six(world: World, folder: Path) -> None:
+    """8 kWh until six in the evening, and then no word for a week."""
+    world.now = OPENED
+    await world.open(folder, balance_fen=10_000)
+    world.now = local("2026-05-27 12:00")
+    hours = range(11, 19)
+    await read(world, *((f"2026-05-20 {at}:00", 100_000 + 1_000 * (at - 10)) for at in hours))
+    assert await world.close() == 0
+
+
+async def close(world: World, day: str, reason: str = "meter burnt") -> EstimatedClose:
+    return await close_estimated(
+        world.site_id, "A1", date.fromisoformat(day), actor="wang", reason=reason, now=world.now
+    )
+
+
+async def days() -> list[tuple[object, ...]]:
+    found = await rows(pool(), DAYS)
+    return [(one.pop("day").isoformat(), *one.values()) for one in found]
+
+
+async def test_a_day_is_closed_with_what_is_known(world: World, tmp_path: Path) -> None:
+    await silent_since_six(world, tmp_path)
+    closed = await close(world, "2026-05-20")
+    assert closed == EstimatedClose(world.tenancy_id, date(2026, 5, 20), 8_000, 800)
+    await close(world, "2026-05-21")
+    assert await days() == [("2026-05-20", 1, 8_000, 800, True), ("2026-05-21", 1, 0, 0, True)]
+    assert await wallet_fen(world.tenancy_id) == 10_000 - 800
+    acts = await rows(pool(), "SELECT actor, act, subject, reason, facts FROM manager_act")
+    assert [(one["actor"], one["act"], one["subject"], one["reason"]) for one in acts] == [
+        ("wang", "day.close_estimated", "shop:A1", "meter burnt")
+    ] * 2
+    facts = {"day": "2026-05-20", "energy_wh": 8_000, "amount_fen": 800}
+    assert from_json(acts[0]["facts"]) == {"tenancy_id": world.tenancy_id, **facts}
+    report = await audit(lambda _: None)
+    assert (report.violations, report.awaiting_correction) == ([], 0)
+
+
+async def test_a_later_reading_corrects_it(world: World, tmp_path: Path) -> None:
+    """42 hours and 4,200 Wh later: 6 of the hours are of the first day, 24 of the second."""
+    await silent_since_six(world, tmp_path)
+    await close(world, "2026-05-20")
+    await close(world, "2026-05-21")
+    await read(world, ("2026-05-22 12:00", 112_200))
+    assert await days() == [
+        ("2026-05-20", 2, 8_600, 860, True),
+        ("2026-05-21", 2, 2_400, 240, True),
+    ]
+    assert await wallet_fen(world.tenancy_id) == 10_000 - 860 - 240
+    evening = [(f"2026-05-20 {at}:00", 108_000 + 200 * (at - 18)) for at in range(19, 24)]
+    await read(world, *evening, ("2026-05-21 00:00", 109_200))
+    assert (await days())[0] == ("2026-05-20", 3, 9_200, 920, False)
+    report = await audit(lambda _: None)
+    assert (report.violations, report.awaiting_correction) == ([], 0)
+
+
+async def test_whoever_moved_out_may_have_a_day_left(world: World, tmp_path: Path) -> None:
+    await silent_since_six(world, tmp_path)
+    await rows(pool(), "UPDATE tenancy SET closed_at = $1", local("2026-05-21 12:00"))
+    assert (await close(world, "2026-05-20")).energy_wh == 8_000
+    assert (await close(world, "2026-05-21")).energy_wh == 0
+    with pytest.raises(NotFoundError):
+        await close(world, "2026-05-22")
+
+
+REFUSED: list[tuple[str, str, datetime, type[MallwattError], str]] = [
+    ("2026-05-21", "why", local("2026-05-27 12:00"), ConflictError, "other_day_first"),
+    ("2026-05-19", "why", local("2026-05-27 12:00"), ConflictError, "other_day_first"),
+    ("2026-05-20", "why", local("2026-05-20 23:59"), ConflictError, "day_not_over"),
+    ("2026-05-20", " ", local("2026-05-27 12:00"), InvalidInputError, "reason_needed"),
+]
+
+
+async def test_what_cannot_be_is_refused(world: World, tmp_path: Path) -> None:
+    await silent_since_six(world, tmp_path)
+    for day, reason, now, error, code in REFUSED:
+        world.now = now
+        with pytest.raises(error) as caught:
+            await close(world, day, reason)
+        assert caught.value.code == code
+    world.now = local("2026-05-27 12:00")
+    with pytest.raises(NotFoundError):
+        await close_estimated(
+            *(world.site_id, "A9", date(2026, 5, 20)), actor="wang", reason="why", now=world.now
+        )
+    later = [(f"2026-05-20 {at}:00", 108_000) for at in range(19, 24)]
+    await read(world, *later, ("2026-05-21 00:00", 108_000))
+    with pytest.raises(ConflictError, match="closes by itself"):
+        await close(world, "2026-05-20")
+    assert await days() == []
