@@ -97,13 +97,12 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
         if part is None:
             continue
         edges = [min(max(edge, part.since), part.until) for edge in grid.edges]
+        totals = part.energies_until(edges)
         energies = [
             energy + later - earlier
-            for energy, (earlier, later) in zip(
-                energies, pairwise(part.energies_until(edges)), strict=True
-            )
+            for energy, (earlier, later) in zip(energies, pairwise(totals), strict=True)
         ]
-        meters.append(meter_day(part))
+        meters.append(meter_day(part, totals[-1] - totals[0]))
     priced = rate_parts(energies, grid.periods, version, block_start_wh=block_start_wh)
     amount_fen = fen_from_nano_yuan(priced.rating.amount_nano_yuan)
     return DaySettlement(

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple
 
 from server.core.settlement.gaps import Clock, GapSplit, gap_split
@@ -58,11 +59,16 @@ class MeterDay(NamedTuple):
 
 
 class MeterPart(NamedTuple):
-    """A meter in the part of a day in which it was the tenancy's, with its gaps by number."""
+    """A meter in the part of a day in which it was the tenancy's, with its gaps by number.
+
+    `first` to `end`: from the last reading at or before `since` to the first at or after `until`.
+    """
 
     path: MeterPath
     since: datetime
     until: datetime
+    first: int
+    end: int
     gaps: Mapping[int, GapSplit | None]
 
     def energies_until(self, instants: Sequence[datetime]) -> list[int]:
@@ -86,51 +92,50 @@ def meter_part(
         if removed_at <= since:
             return None
         until = min(until, removed_at)
-    first, end = _used(path, since, until)
-    times = path.curve.times
-    gaps = {
-        number: gap_split(path, number, clock) if path.registers_wh else None
-        for number in range(first + 1, end)
-        if times[number] - times[number - 1] > gap
-    }
-    return MeterPart(path, since, until, gaps)
-
-
-def _used(path: MeterPath, since: datetime, until: datetime) -> tuple[int, int]:
-    """From the last reading at or before `since` to the first at or after `until`, half-open."""
     times = path.curve.times
     first = max(bisect_right(times, since) - 1, 0)
-    return first, min(bisect_left(times, until) + 1, len(times))
+    end = min(bisect_left(times, until) + 1, len(times))
+    gaps = {
+        number: gap_split(path, number, clock) if path.registers_wh else None
+        for number, (earlier, later) in enumerate(pairwise(times[first:end]), first + 1)
+        if later - earlier > gap
+    }
+    return MeterPart(path, since, until, first, end, gaps)
 
 
-def meter_day(part: MeterPart) -> MeterDay:
-    """The working."""
-    path = part.path
-    first, end = _used(path, part.since, part.until)
+def meter_day(part: MeterPart, energy_wh: int) -> MeterDay:
+    """The working of this energy."""
+    path, first, end = part.path, part.first, part.end
     devices: list[DeviceDay] = []
     offset, ends = 0, len(path.segments) - 1
     for number, segment in enumerate(path.segments):
         after = offset + len(segment.readings)
         begin, stop = max(first, offset), min(end, after)
         if begin < stop or (number == ends and not devices):
-            devices.append(_device_day(part, number, offset, begin, max(begin, stop)))
+            whole_wh = energy_wh if ends == 0 else None
+            used = offset, begin, max(begin, stop)
+            devices.append(_device_day(part, number, *used, energy_wh=whole_wh))
         offset = after
     last = devices[-1].last
     return MeterDay(
         meter_id=path.meter_id,
         meter_code=path.meter_code,
         devices=tuple(devices),
-        energy_wh=sum(device.energy_wh for device in devices),
+        energy_wh=energy_wh,
         has_later_reading=last is not None and last.read_at >= part.until,
     )
 
 
-def _device_day(part: MeterPart, number: int, offset: int, first: int, end: int) -> DeviceDay:
+def _device_day(
+    part: MeterPart, number: int, offset: int, first: int, end: int, *, energy_wh: int | None
+) -> DeviceDay:
     path, segment = part.path, part.path.segments[number]
     is_last = number == len(path.segments) - 1
     starts_at = max(part.since, segment.readings[0].read_at) if number else part.since
     ends_at = part.until if is_last else min(part.until, segment.readings[-1].read_at)
-    earlier_wh, later_wh = part.energies_until((starts_at, ends_at))
+    if energy_wh is None:
+        earlier_wh, later_wh = part.energies_until((starts_at, ends_at))
+        energy_wh = later_wh - earlier_wh
     used = segment.readings[first - offset : end - offset]
     return DeviceDay(
         transformer_ratio=segment.transformer_ratio,
@@ -140,7 +145,7 @@ def _device_day(part: MeterPart, number: int, offset: int, first: int, end: int)
         first=used[0] if used else None,
         last=used[-1] if used else None,
         reading_count=len(used),
-        energy_wh=later_wh - earlier_wh,
+        energy_wh=energy_wh,
         gaps=tuple(
             _gap_day(path, gap, split) for gap, split in part.gaps.items() if first < gap < end
         ),
