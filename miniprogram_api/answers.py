@@ -154,6 +154,8 @@ class Reading(msgspec.Struct, frozen=True):
     reading_count: int
     energy_wh: int
     has_gap: bool
+    began_by_exchange: bool
+    ended_by_exchange: bool
 
 
 class Period(msgspec.Struct, frozen=True):

@@ -75,7 +75,10 @@ class StatementLine:
 
 @dataclass(frozen=True, slots=True)
 class MeterReadings:
-    """A meter's readings at the edges of the day, and what lies between them times the ratio."""
+    """A device's readings at the edges of the day, and what lies between them times the ratio.
+
+    A meter that was exchanged is there with each of its devices; the exchange's word is a reading.
+    """
 
     meter: str
     transformer_ratio: int
@@ -86,6 +89,8 @@ class MeterReadings:
     reading_count: int
     energy_wh: int
     has_gap: bool
+    began_by_exchange: bool
+    ended_by_exchange: bool
 
 
 @dataclass(frozen=True, slots=True)
