@@ -14,63 +14,13 @@ import pytest_asyncio
 
 from server.local.ports import free_port
 from tests.http import http_client
+from tests.outside.mall_file import SHOP, SITE
 from tests.outside.other_meters import OtherMeter, OtherMeterBank
 from tests.outside.product import API, Product, answers, bind, log_in, running, stop, until
 
-SITE = """
-[site]
-code = "mall"
-name = "测试商场"
-timezone = "Asia/Shanghai"
-poll_seconds = 1
-
-[merchant.wechat]
-mchid = "1900000109"
-appid = "wx0000000000000001"
-apiv3_key_file = "keys/apiv3.txt"
-private_key_file = "keys/wechat_merchant.pem"
-cert_serial = "33DDFEC51BF5412F663B9B56510FD567B625FC68"
-platform_public_key_file = "keys/wechat_platform.pem"
-platform_public_key_id = "PUB_KEY_ID_0119000001092026"
-
-[merchant.alipay]
-app_id = "2021000000000001"
-seller_id = "2088000000000001"
-private_key_file = "keys/alipay_app.pem"
-alipay_public_key_file = "keys/alipay_platform.pem"
-
-[supply_policy.immediate]
-low_balance_fen = [60]
-notice_minutes = []
-no_disconnect = []
-
+TEMPLATES = """
 [weixin.templates]
-low_balance = {{id = "T-low-balance", fields = {{shop = "thing1", balance = "amount2"}}}}
-
-[[tariff]]
-code = "flat"
-kind = "flat"
-price = "1.00"
-
-[[gateway]]
-code = "gw-01"
-link = "modbus-tcp"
-address = "127.0.0.1:{port}"
-
-[[meter]]
-code = "M-1"
-gateway = "gw-01"
-unit = 1
-profile = "example/demo-relay"
-shop = "A1"
-
-[[shop]]
-code = "A1"
-name = "茶饮"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482913"
-opening_balance_fen = 100
+low_balance = {id = "T-low-balance", fields = {shop = "thing1", balance = "amount2"}}
 """
 
 
@@ -84,7 +34,8 @@ async def meters() -> AsyncIterator[OtherMeterBank]:
 async def product(
     database_url: str, redis_url: str, tmp_path: Path, meters: OtherMeterBank
 ) -> AsyncIterator[Product]:
-    (tmp_path / "site.toml").write_text(SITE.format(port=meters.port), encoding="utf-8")
+    site = SITE.format(port=meters.port) + SHOP.format(code="A1", name="茶饮", unit=1) + TEMPLATES
+    (tmp_path / "site.toml").write_text(site, encoding="utf-8")
     listen = f"127.0.0.1:{free_port()}"
     sandbox = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "server.cli", "sandbox", "--listen", listen),
@@ -176,10 +127,10 @@ async def _pay_and_wait(
 
 
 async def _check_commands(product: Product, meter: OtherMeter) -> None:
-    code, out, err = await product.command("meter", "read", "M-1")
+    code, out, err = await product.command("meter", "read", "M-A1")
     assert code == 0, err
     answer = msgspec.json.decode(out)
-    assert answer["code"] == "M-1"
+    assert answer["code"] == "M-A1"
     assert answer["control_state"] == "disconnected"
     assert answer["points"]["energy_total"] == {
         "value": f"{meter.energy / 100:.2f}",

@@ -12,56 +12,11 @@ import pytest
 import pytest_asyncio
 
 from tests.http import http_client
+from tests.outside.mall_file import SHOP, SITE
 from tests.outside.other_meters import OtherMeter, OtherMeterBank
 from tests.outside.other_platforms import APPID, Key, OtherPlatforms, Trade
 from tests.outside.product import API, Product, bind, log_in, running, until
 
-SITE = """
-[site]
-code = "mall"
-name = "另一家"
-timezone = "Asia/Shanghai"
-poll_seconds = 1
-[merchant.wechat]
-mchid = "1900000109"
-appid = "wx0000000000000001"
-apiv3_key_file = "keys/apiv3.txt"
-private_key_file = "keys/wechat_merchant.pem"
-cert_serial = "33DDFEC51BF5412F663B9B56510FD567B625FC68"
-platform_public_key_file = "keys/wechat_platform.pem"
-platform_public_key_id = "PUB_KEY_ID_0119000001092026"
-[merchant.alipay]
-app_id = "2021000000000001"
-seller_id = "2088000000000001"
-private_key_file = "keys/alipay_app.pem"
-alipay_public_key_file = "keys/alipay_platform.pem"
-[supply_policy.immediate]
-notice_minutes = []
-no_disconnect = []
-[[tariff]]
-code = "flat"
-kind = "flat"
-price = "1.00"
-[[gateway]]
-code = "gw-01"
-link = "modbus-tcp"
-address = "127.0.0.1:{port}"
-"""
-SHOP = """
-[[meter]]
-code = "M-{name}"
-gateway = "gw-01"
-unit = {unit}
-profile = "example/demo-relay"
-shop = "{name}"
-[[shop]]
-code = "{name}"
-name = "店 {name}"
-tariff = "flat"
-supply_policy = "immediate"
-binding_code = "482913"
-opening_balance_fen = 100
-"""
 SHOPS = [f"A{unit}" for unit in range(1, 14)]
 METHODS = ("wechat_jsapi", "wechat_native", "wechat_h5", "alipay_wap", "alipay_qr")
 PLATFORMS = ("wechat_native", "alipay_qr")
@@ -150,7 +105,7 @@ async def mall(
     async with OtherMeterBank(units) as meters, OtherPlatforms() as platforms:
         platforms.write_keys(folder / "keys")
         site = SITE.format(port=meters.port)
-        site += "".join(SHOP.format(name=name, unit=name[1:]) for name in SHOPS)
+        site += "".join(SHOP.format(code=name, name=f"店 {name}", unit=name[1:]) for name in SHOPS)
         (folder / "site.toml").write_text(site, encoding="utf-8")
         async with (
             running(database_url, redis_url, folder, platforms.url) as product,
