@@ -9,6 +9,7 @@ from server.core.calendar import NO_HOLIDAYS
 from server.core.errors import InvalidInputError
 from server.core.settlement.day import DaySettlement, settle_day
 from server.core.settlement.document import (
+    DeviceInputs,
     document_differences,
     read_inputs,
     statement_document,
@@ -170,6 +171,37 @@ def test_a_document_explains_the_day() -> None:
     assert sum(hour["amount_fen"] for hour in hours) == 2_761
 
 
+def test_a_document_names_what_it_was_made_from() -> None:
+    end = START + timedelta(days=1)
+    inputs = read_inputs(kept(settle()))
+    assert (inputs.day, inputs.opened_at, inputs.closed_at) == (DAY, START, end)
+    assert (inputs.block_start_wh, inputs.gap_s) == (500, 900)
+    assert (inputs.tariff_code, inputs.tariff_valid_from) == ("commercial", date(2026, 1, 1))
+    read, unread = inputs.devices
+    assert read == DeviceInputs(
+        meter_id=7,
+        meter_code="M-A101",
+        transformer_ratio=2,
+        rollover_wh=10**9,
+        starts_at=START,
+        ends_at=end,
+        first_read_at=START,
+        last_read_at=end + timedelta(seconds=30),
+        reading_count=2,
+        has_gap=True,
+        began_by_exchange=False,
+        ended_by_exchange=False,
+    )
+    assert (unread.first_read_at, unread.last_read_at, unread.reading_count) == (None, None, 0)
+
+
+def test_without_a_reading_nothing_is_settled_yet() -> None:
+    settled = settle_day(
+        DAY, SHANGHAI, PATHS[1:], VERSION, NO_HOLIDAYS, block_start_wh=0, gap_s=900
+    )
+    assert kept(settled)["settled_until"] is None
+
+
 def test_a_flat_price_has_no_split_by_period() -> None:
     version = parse_tariff({"code": "flat", "price": "1"})
     settled = settle_day(DAY, SHANGHAI, PATHS, version, NO_HOLIDAYS, block_start_wh=0, gap_s=900)
@@ -184,7 +216,6 @@ def test_what_a_document_names_settles_to_the_same_document() -> None:
     for settlement in (settle(), settle(opened_at=noon), settle(closed_at=noon)):
         document = kept(settlement)
         inputs = read_inputs(document)
-        assert (inputs.tariff_code, inputs.tariff_valid_from) == ("commercial", date(2026, 1, 1))
         paths = [
             path_from_rows(
                 meter.meter_id,
@@ -238,36 +269,47 @@ def test_what_is_missing_is_a_difference() -> None:
     assert document_differences(shorter, document) == ("hours",)
 
 
-def drop(name: str) -> Callable[[dict[str, object]], dict[str, object]]:
+Damage = Callable[[dict[str, object]], dict[str, object]]
+
+
+def drop(name: str) -> Damage:
     return lambda document: {key: value for key, value in document.items() if key != name}
 
 
-def put(**values: object) -> Callable[[dict[str, object]], dict[str, object]]:
+def put(**values: object) -> Damage:
     return lambda document: document | values
 
 
+def put_in_device(**values: object) -> Damage:
+    return put(readings=[READINGS[0] | values])
+
+
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "why"),
     [
-        put(format=1),
-        drop("format"),
-        drop("day"),
-        put(day="2026-02-30"),
-        put(day=20_260_304),
-        put(starts_at=None),
-        put(starts_at="2026-03-04T00:00:00"),
-        put(ends_at="soon"),
-        put(block_start_wh="500"),
-        put(gap_s=True),
-        put(tariff="commercial"),
-        put(tariff={"code": "commercial"}),
-        put(readings={}),
-        put(readings=[7]),
-        put(readings=[{"meter_id": 7}]),
+        (put(format=1), "a statement document of format 1"),
+        (drop("format"), "KeyError('format')"),
+        (drop("day"), "KeyError('day')"),
+        (put(day="2026-02-30"), "ValueError"),
+        (put(day=20_260_304), "not a text: 20260304"),
+        (put(starts_at=None), "not a text: None"),
+        (put(starts_at="2026-03-04T00:00:00"), "no offset in '2026-03-04T00:00:00'"),
+        (put(ends_at="soon"), "Invalid isoformat string: 'soon'"),
+        (put(block_start_wh="500"), "not an integer: '500'"),
+        (put(gap_s=True), "not an integer: True"),
+        (put(tariff="commercial"), "not a table: 'commercial'"),
+        (put(tariff={"code": "commercial"}), "KeyError('valid_from')"),
+        (put(readings={}), "not a list: {}"),
+        (put(readings=[7]), "not a table: 7"),
+        (put(readings=[{"meter_id": 7}]), "KeyError('first_read_at')"),
+        (put_in_device(meter_id=None), "not an integer: None"),
+        (put_in_device(meter=8), "not a text: 8"),
+        (put_in_device(has_gap=0), "not a flag: 0"),
+        (put_in_device(last_read_at=None), "not a text: None"),
     ],
 )
-def test_a_damaged_document_is_refused(
-    damage: Callable[[dict[str, object]], dict[str, object]],
-) -> None:
-    with pytest.raises(InvalidInputError):
+def test_a_damaged_document_is_refused(damage: Damage, why: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
         read_inputs(damage(kept(settle())))
+    assert str(refused.value).startswith(("a damaged statement document: ", "a statement document"))
+    assert why in str(refused.value)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.core.calendar import NO_HOLIDAYS, day_bounds
 from server.core.settlement.day import DaySettlement, settle_day
-from server.core.settlement.document import statement_document
+from server.core.settlement.document import half_closed_until, statement_document
 from server.core.settlement.interval import Exchange, MeterPath, PeriodRegisters, path_from_rows
 from server.core.tariff.parse import parse_tariff
 from server.core.tariff.periods import TouPeriod
@@ -236,6 +236,7 @@ def test_what_an_exchange_says_has_no_registers() -> None:
 
 def test_a_statement_says_how_a_gap_was_split() -> None:
     document = statement_document(settle(path(*NIGHT)), TOU)
+    assert half_closed_until(document) == local("03-05 11:00")
     (device,) = json.loads(json.dumps(document))["readings"]
     assert device["gaps"] == [
         {
@@ -248,6 +249,33 @@ def test_a_statement_says_how_a_gap_was_split() -> None:
             },
         }
     ]
+
+
+MORNING = registers(10_500, 3_500)
+
+
+@pytest.mark.parametrize(
+    ("shown", "day"),
+    [
+        (NIGHT, DAY + timedelta(days=1)),  # its other half
+        ((BEFORE, ("03-04 10:00", 14_000, MORNING)), DAY),  # within the day
+        ((BEFORE, ("03-05 00:00", 14_000, MORNING)), DAY),  # until its very end
+        ((BEFORE, ("03-05 10:00", 14_000, None)), DAY),  # by time
+        ((BEFORE,), DAY),  # no gap
+    ],
+)
+def test_a_gap_that_a_day_settles_whole_leaves_nothing_half_closed(
+    shown: tuple[Shown, ...], day: date
+) -> None:
+    assert half_closed_until(statement_document(settle(path(*shown), day=day), TOU)) is None
+
+
+def test_of_two_gaps_the_one_that_goes_on_is_half_closed() -> None:
+    shown = (BEFORE, ("03-04 10:00", 14_000, MORNING), ("03-05 03:00", 24_000, None))
+    later = ("03-05 03:00", 24_000, registers(18_500, 5_500))
+    settled = settle(path(*shown[:2], later))
+    assert half_closed_until(statement_document(settled, TOU)) == local("03-05 03:00")
+    assert half_closed_until(statement_document(settle(path(*shown)), TOU)) is None
 
 
 @given(

@@ -199,8 +199,20 @@ def test_a_meter_that_came_back_is_there_twice() -> None:
     mornings = path(MOVED, [], removed="03-04 06:00"), path(MOVED, [], installed="03-04 18:00")
     settled = settle(*mornings)
     assert [(meter.meter_id, meter.energy_wh) for meter in settled.readings] == [(1, 600), (1, 600)]
+    assert devices_of_meters(settled) == [1, 1]
+
+
+def devices_of_meters(settled: DaySettlement) -> list[int]:
+    """How many devices each meter had, as the day's document is read."""
     inputs = read_inputs(json.loads(json.dumps(statement_document(settled, FLAT))))
-    assert [len(devices) for devices in inputs.meters] == [1, 1]
+    return [len(devices) for devices in inputs.meters]
+
+
+def test_a_document_tells_an_exchange_from_a_meter_that_came_back() -> None:
+    read_at_noon = [*MOVED, (NOON, 1_200)]
+    came_back = path(read_at_noon, [], removed=NOON), path(read_at_noon, [], installed=NOON)
+    assert devices_of_meters(settle(*came_back)) == [1, 1]
+    assert devices_of_meters(settle(path(MOVED, [(NOON, 1_200, 0, 1)]))) == [2]
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,8 @@ class StatementInputs:
 
 def _replaces(device: DeviceInputs, before: DeviceInputs) -> bool:
     """Whether it took the place of the device before it."""
-    exchanged = before.ended_by_exchange and device.began_by_exchange
     at, before_at = device.first_read_at, before.last_read_at
-    return exchanged and (device.meter_id, at) == (before.meter_id, before_at)
+    return device.began_by_exchange and (device.meter_id, at) == (before.meter_id, before_at)
 
 
 def statement_document(settlement: DaySettlement, version: TariffVersion) -> dict[str, object]:
