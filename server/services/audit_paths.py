@@ -65,6 +65,7 @@ class StatementPath:
     exchanges: list[Exchange] = field(default_factory=list)
     trusted: list[tuple[datetime, int]] = field(default_factory=list)
     late: int = 0
+    trusted_since: int = 0
     held_apart_since: int = 0
     exchanged_since: bool = False
     registers_wh: Mapping[datetime, PeriodRegisters] = field(default_factory=dict)
@@ -78,14 +79,14 @@ class StatementPath:
     @property
     def lost(self) -> int:
         """How many of the readings it was made from are not there any more."""
-        had = len(self.trusted) - self.late + self.held_apart_since
+        had = len(self.trusted) - self.late - self.trusted_since + self.held_apart_since
         return max(0, self.reading_count - had)
 
     @property
     def changed(self) -> bool:
         """Whether other readings count today than did when the day was closed."""
-        other = len(self.trusted) != self.reading_count
-        return bool(self.late or self.held_apart_since or self.exchanged_since or other)
+        judged = self.trusted_since or self.held_apart_since
+        return bool(self.late or judged or self.exchanged_since)
 
     def take_exchange(self, found: Row) -> None:
         """An exchange at or after the first reading that is named."""
@@ -104,6 +105,7 @@ class StatementPath:
             if self.exchanged_since or all(one.at != at for one in self.exchanges):
                 self.trusted.append((at, found["register_wh"]))
                 self.late += found["late"]
+                self.trusted_since += bool(found["judged"] and not found["late"])
         elif found["judged"] and not found["late"]:
             self.held_apart_since += 1
 

@@ -163,6 +163,32 @@ def test_an_exchange_at_noon_shows_both_devices() -> None:
     assert not settle(path([BEFORE, AFTER], [(NOON, 1_300, 200, 40)]), gap_s=43_200).estimated
 
 
+def test_one_of_several_meters_is_exchanged() -> None:
+    other = path_from_rows(2, "M-2", 3, TOP, [(local("03-04 00:00"), 0), (local("03-05 00:00"), 9)])
+    settled = settle(path([BEFORE, AFTER], [(NOON, 1_300, 200, 1)]), other)
+    assert energies(settled) == [300, 500, 27]
+    assert [(meter.meter_code, len(meter.devices)) for meter in settled.readings] == [
+        ("M-1", 2),
+        ("M-2", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2026-03-08", 23), ("2026-11-01", 25), ("2026-06-01", 24)]
+)
+def test_an_exchange_in_a_day_of_any_length(day: str, hours: int) -> None:
+    """At half past one, which New York's clock has twice in November."""
+    zone = ZoneInfo("America/New_York")
+    start, end = day_bounds(date.fromisoformat(day), zone)
+    swap = Exchange(start + timedelta(hours=1, minutes=30), 1_500, 0, 1, OLD_TOP)
+    rows = [(start, 0), (end, 1_000 * hours - 1_500)]
+    meter = path_from_rows(1, "M-1", 1, TOP, rows, [swap])
+    settled = settle_day(
+        date.fromisoformat(day), zone, [meter], FLAT, NO_HOLIDAYS, block_start_wh=0, gap_s=10**6
+    )
+    assert [hour.energy_wh for hour in settled.hours] == [1_000] * hours
+
+
 MOVED = [("03-04 00:00", 0), ("03-04 11:00", 1_100), ("03-04 13:00", 1_300), ("03-05 00:00", 2_400)]
 
 

@@ -29,7 +29,7 @@ period = "month"
 blocks = [{up_to_kwh = 5, price = "0.60"}, {price = "0.75"}]"""
 FORGED = (
     *("account", "wallet", "ledger_transaction", "ledger_transfer", "payment_credit", "top_up"),
-    *("statement", "reading", "tariff_version", "tenancy", "desk_receipt"),
+    *("statement", "reading", "tariff_version", "tenancy", "meter_installation", "desk_receipt"),
 )
 KEEP = "CREATE TABLE kept.{0} AS SELECT * FROM {0};"
 RESTORE = "DELETE FROM {0}; INSERT INTO {0} SELECT * FROM kept.{0};"
@@ -397,6 +397,35 @@ UPDATE statement SET document = jsonb_set(document, '{readings,0,rollover_wh}', 
 WHERE $day""",
         "statement_rated",
         "day 2026-05-21",
+    ),
+    (  # a ratio is the device's, whatever a statement says
+        """
+UPDATE statement SET document = jsonb_set(document, '{readings,0,transformer_ratio}', '7')
+WHERE $day""",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (  # another device, where nobody recorded an exchange
+        """
+UPDATE statement SET document = jsonb_set(document, '{readings,0,ended_by_exchange}', 'true')
+WHERE $day""",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (  # a meter that was somewhere else, or came and went within the day
+        "UPDATE meter_installation SET installed_at = '2026-05-22 00:00+08'",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "UPDATE meter_installation SET removed_at = '2026-05-21 12:00+08'",
+        "statement_rated",
+        "day 2026-05-21",
+    ),
+    (
+        "DELETE FROM meter_installation",
+        "statement_rated",
+        "day 2026-05-20",
     ),
     (
         "UPDATE statement SET document = '[1]' WHERE $day",

@@ -43,8 +43,8 @@ class MeterJudge:
         """`limits` are the newest device's; an older one had the rollover of its exchange."""
         ordered = sorted(exchanges)
         self._exchanged_at = [one.at for one in ordered]
-        rollovers = [*(one.rollover_wh for one in ordered), limits.rollover_wh]
-        self._devices = [_Device(replace(limits, rollover_wh=one)) for one in rollovers]
+        older = [_Device(replace(limits, rollover_wh=one.rollover_wh)) for one in ordered]
+        self._devices = [*older, _Device(limits)]
         for one, (old, new) in zip(ordered, pairwise(self._devices), strict=True):
             old.trusted.append(TrustedReading(one.at, one.final_wh))
             new.trusted.append(TrustedReading(one.at, one.first_wh))
