@@ -31,7 +31,7 @@ class Result:
 
     def line(self) -> str:
         """The result as it is printed."""
-        wanted = "" if self.target is None else f" (at least {self.target:g})"
+        wanted = "" if self.target is None else f" (at least {self.target:.3g})"
         return (
             f"{self.name}: {self.per_s:,.0f} {self.unit}/s;"
             f" {self.limit}: {self.limit_per_s:,.0f}/s; ratio {self.ratio:.3f}{wanted}"
