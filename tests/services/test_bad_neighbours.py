@@ -19,7 +19,12 @@ from server.services.wakeups import Wakeups
 from server.workers.bell import Bell, TimedJob
 from server.workers.context import WorkContext
 from server.workers.inbox import query_orders, settle_notices
-from server.workers.settle import close_ready_days, decide_supplies, settle_readings
+from server.workers.settle import (
+    close_ready_days,
+    correct_days,
+    decide_supplies,
+    settle_readings,
+)
 from tests.fakes.payment_platform import FakeDirectory
 from tests.fakes.site_text import SECOND_SHOP, meter_text
 from tests.services.conftest import NOW, PROFILES
@@ -128,6 +133,29 @@ async def test_a_tenancy_that_cannot_be_closed_leaves_the_others_their_days(town
     town.now += timedelta(seconds=11)
     assert await settle_readings(town.context) == 1
     assert await close_ready_days(town.context) == 1
+
+
+async def test_a_tenancy_that_cannot_be_corrected_is_put_aside(town: Town) -> None:
+    await town.read([5_000] * 20, every=timedelta(minutes=60))
+    await settle_readings(town.context)
+    assert await close_ready_days(town.context) == 2
+    now, town.now = town.now, NOW + timedelta(minutes=90)
+    await town.read([5_000], every=timedelta(0))
+    town.now = now
+    await settle_readings(town.context)
+    await spoil("supply_policy_code", "gone")
+    before = failures("correct")
+    assert await correct_days(town.context) == 1
+    assert failures("correct") == before + 2  # the batch, and the tenancy
+    assert await correct_days(town.context) == 0  # it does not spin
+    due = await rows(pool(), "SELECT failures, try_at FROM correction_due")
+    assert due == [{"failures": 1, "try_at": town.now + timedelta(seconds=10)}]
+    await spoil("supply_policy_code", "immediate")
+    town.now += timedelta(seconds=11)
+    assert await correct_days(town.context) == 1
+    assert await rows(pool(), "SELECT 1 AS due FROM correction_due") == []
+    versions = await rows(pool(), "SELECT max(version) AS n FROM statement GROUP BY tenancy_id")
+    assert versions == [{"n": 2}, {"n": 2}]
 
 
 async def test_days_in_different_months_close_together(town: Town) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 import pytest_asyncio
 
 from payments.contract import Method, Platform
-from server.core.errors import ConflictError, InvalidInputError
+from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, rows
 from server.services import money_by_hand, supply, supply_holds, top_ups
@@ -20,8 +20,10 @@ from server.services.adjustments import Adjustment
 from server.services.approvals import Decision
 from server.services.audit import audit
 from server.services.controls import authorise
+from server.services.corrections import correct_due
 from server.services.crediting import credit
 from server.services.desk import take_desk_payment
+from server.services.estimated_closes import close_estimated
 from server.services.exchanges import ExchangeWish, record_exchange
 from server.services.fixed_charges import charge_due
 from server.services.leases import claim_leases
@@ -95,6 +97,27 @@ class Crowd:
 
     async def close(self, _: int) -> None:
         await close_days(self.now)
+
+    async def come_late(self, number: int) -> None:
+        """Half past an hour that was read long ago."""
+        await self.come_late_at(self.meters[number % SHOPS], self.hour // 2)
+
+    async def come_late_at(self, meter_id: int, hour: int) -> None:
+        """Between two hours."""
+        at = NOW + timedelta(hours=hour, minutes=30)
+        await keep([NewReading(meter_id, at, 1_350 + 700 * hour, self.epoch)], self.now)
+
+    async def correct(self, _: int) -> None:
+        await correct_due(self.now)
+
+    async def close_by_estimate(self, number: int) -> None:
+        """Mostly not that day's turn, or it closes by itself."""
+        day = (NOW + timedelta(days=number % 2)).date()
+        shop = f"X{number % SHOPS + 2}"
+        with suppress(ConflictError, NotFoundError):
+            await close_estimated(
+                self.site_id, shop, day, actor="boss", reason="test", now=self.now
+            )
 
     async def charge(self, _: int) -> None:
         await charge_due(self.now, limit=3)
@@ -223,6 +246,10 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
             repeat(crowd.settle),
             repeat(crowd.close),
             repeat(crowd.close),
+            repeat(crowd.come_late),
+            repeat(crowd.correct),
+            repeat(crowd.correct),
+            repeat(crowd.close_by_estimate),
             repeat(crowd.charge),
             repeat(crowd.charge),
             repeat(crowd.decide),
@@ -236,8 +263,15 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
         )
     await repeat(crowd.charge)  # the last reading may have come after the last charge
     assert await sum_of_all_accounts_fen() == 0
+    assert (await audit(lambda _: None)).violations == []
+    while await settle_due(crowd.now) or await close_days(crowd.now):
+        pass
+    await crowd.come_late_at(crowd.meters[0], 5)  # of a day that is closed
+    while await settle_due(crowd.now) or await correct_due(crowd.now):
+        pass
     report = await audit(lambda _: None)
-    assert report.violations == []
+    assert (report.violations, report.awaiting_correction) == ([], 0)
+    assert await rows(pool(), "SELECT 1 FROM statement WHERE version > 1 LIMIT 1") != []
     credited = await rows(pool(), "SELECT sum(amount_fen)::bigint AS fen FROM payment_credit")
     assert credited == [{"fen": 500 * ROUNDS}]
     assert await rows(pool(), "SELECT 1 FROM meter_exchange LIMIT 1") != []
