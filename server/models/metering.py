@@ -4,6 +4,7 @@ The readings themselves are a partitioned table, made in a migration.
 """
 
 from tortoise import Model, fields
+from tortoise.contrib.postgres.fields import ArrayField
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 
@@ -63,7 +64,11 @@ class MeterControl(Model):
 
 
 class OpenDay(Model):
-    """The projection of one tenancy's day that is not on a statement yet (decision 5)."""
+    """The projection of one tenancy's day that is not on a statement yet (decision 5).
+
+    `cells_wh` are its energies by cell of the day's grid, as the rules of `rules_version` cut it;
+    `meter_ids`, `read_ats` and `registers_wh` are the readings from which it goes on, if it may.
+    """
 
     id = fields.BigIntField(primary_key=True)
     site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
@@ -78,7 +83,12 @@ class OpenDay(Model):
     estimated = fields.BooleanField()
     complete = fields.BooleanField()
     has_later_reading = fields.BooleanField()
-    document: fields.Field[dict[str, object]] = fields.JSONField()
+    rules_version = fields.BigIntField()
+    block_start_wh = fields.BigIntField()
+    cells_wh = ArrayField("bigint")
+    meter_ids = ArrayField("bigint")
+    read_ats = ArrayField("timestamptz")
+    registers_wh = ArrayField("bigint")
     computed_at = fields.DatetimeField()
 
     class Meta:
@@ -90,6 +100,7 @@ class OpenDay(Model):
 class SettlementDue(Model):
     """A tenancy whose open days are to be projected again, from `first_day` on, at `try_at`.
 
+    `first_day` infinity: no day changed but by readings behind the newest (services/open_days).
     One that cannot be settled or closed stays here, put off further with each of its `failures`.
     """
 

@@ -155,8 +155,10 @@ async def _settle_and_decide(connection: Connection, tenancy_id: int, now: datet
     await lock_tenancies(connection, [tenancy_id])
     if due is None:
         await decide_within(connection, [tenancy_id], now)
-    else:
-        await project_within(connection, {tenancy_id: due["first_day"]}, now)
+        return
+    first_days = {tenancy_id: due["first_day"]}
+    while first_days:
+        first_days = await project_within(connection, first_days, now)
 
 
 def _is_wished(control: MeterControl, wanted: ControlState, now: datetime) -> bool:

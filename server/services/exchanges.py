@@ -18,7 +18,7 @@ from server.services.admin_views import site_of_code
 from server.services.day_inputs import exchange_of
 from server.services.manager_acts import Deed, record_act
 from server.services.readings import READINGS_MAX, SINCE_EVER, reverse_verdicts
-from server.services.settlement_marks import mark_due
+from server.services.settlement_marks import Touched, mark_due
 
 RATIO_MAX = 100_000
 JUDGED_AGAIN_BEFORE = timedelta(days=31)  # what was held apart longer ago stays so
@@ -144,7 +144,7 @@ async def record_exchange(
         )
         judged = _judge_again(limits, [*earlier, exchange], found, now)
         new_ratio = wish.transformer_ratio or ratio
-        await mark_due(connection, [meter_id], [judged.touched_from], now)
+        await mark_due(connection, [Touched(meter_id, judged.touched_from)], now)
         return await _apply(connection, meter, wish, judged, actor, new_ratio, now)
 
 

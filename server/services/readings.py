@@ -14,7 +14,7 @@ from server.core.settlement.judging import MeterJudge
 from server.core.settlement.quarantine import MeterLimits, Verdict
 from server.core.tariff.periods import TouPeriod
 from server.models.database import Connection, Row, pool, rows, to_json, transaction
-from server.services.settlement_marks import mark_due
+from server.services.settlement_marks import Touched, mark_due
 
 READINGS_MAX = 50_000  # a batch; a month of one mall's history comes in several
 SINCE_EVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -146,13 +146,17 @@ class KeepReport:
 
 @dataclass(slots=True)
 class _Judged:
-    """One meter's part of a batch, judged in the order of time."""
+    """One meter's part of a batch, judged in the order of time.
+
+    `at_end`: each new trusted reading is behind all trusted ones, of which there was one before.
+    """
 
     meter: Row
     new: list[tuple[NewReading, Verdict]]
     touches_from: list[datetime]
     outvoted: list[tuple[datetime, str, str | None]]
     repeated: int
+    at_end: bool
 
 
 async def keep(readings: Sequence[NewReading], now: datetime) -> KeepReport:
@@ -224,7 +228,10 @@ def _judge_meter(
         [_shown(near) for near in around if near["verdict"] == "quarantined"],
     )
     known = {near["read_at"] for near in around if near["verdict"] != "exchanged"}
-    judged = _Judged(meter, [], [], [], 0)
+    newest = max(
+        (near["read_at"] for near in around if near["verdict"] != "quarantined"), default=None
+    )
+    judged = _Judged(meter, [], [], [], 0, at_end=newest is not None)
     for reading in readings:
         if reading.read_at in known:
             judged.repeated += 1
@@ -238,9 +245,11 @@ def _judge_meter(
                 (witness.read_at, "trusted", None),
             ]
             judged.touches_from.append(SINCE_EVER)  # days before a first reading end with it
+            judged.at_end = False
         judged.new.append((reading, verdict))
         if verdict.trusted:  # energy is spread over the time since the reading before
             judged.touches_from.append(before.read_at if before else candidate.read_at)
+            judged.at_end &= newest is not None and newest < candidate.read_at
     return judged
 
 
@@ -274,8 +283,12 @@ async def _apply(connection: Connection, judged: Sequence[_Judged], now: datetim
     for part in judged:
         await reverse_verdicts(connection, part.meter, part.outvoted)
     await _update_status(connection, judged)
-    touched = [(part.meter["id"], min(part.touches_from)) for part in judged if part.touches_from]
-    await mark_due(connection, [meter for meter, _ in touched], [at for _, at in touched], now)
+    touched = [
+        Touched(part.meter["id"], min(part.touches_from), at_end=part.at_end)
+        for part in judged
+        if part.touches_from
+    ]
+    await mark_due(connection, touched, now)
 
 
 def _array(registers_wh: PeriodRegisters | None) -> str | None:

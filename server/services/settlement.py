@@ -19,6 +19,7 @@ from server.services.correction_marks import mark_closed_days
 from server.services.day_inputs import Work, gather, last_day, settle
 from server.services.journal import Entry, post_many
 from server.services.locks import lock_tenancies
+from server.services.open_days import NOTHING_BEFORE, OpenDay, go_on_within, keep_open_days
 from server.services.readings import ensure_months
 from server.services.supply import decide_within
 
@@ -44,20 +45,6 @@ SELECT id, first_open_day, $2::timestamptz + interval '10 seconds', 1 FROM tenan
 ON CONFLICT (tenancy_id) DO UPDATE SET failures = settlement_due.failures + 1,
     try_at = $2::timestamptz
         + least(10 * power(2, least(settlement_due.failures, 20)), 7200) * interval '1 second'
-"""
-
-PROJECT = """
-INSERT INTO open_day (site_id, tenancy_id, day, energy_wh, amount_fen, estimated, complete,
-                      has_later_reading, document, computed_at)
-SELECT site_id, tenancy_id, day, energy_wh, amount_fen, estimated, complete, later,
-       document::jsonb, $10
-FROM unnest($1::bigint[], $2::bigint[], $3::date[], $4::bigint[], $5::bigint[], $6::boolean[],
-            $7::boolean[], $8::boolean[], $9::text[])
-    AS one (site_id, tenancy_id, day, energy_wh, amount_fen, estimated, complete, later, document)
-ON CONFLICT (tenancy_id, day) DO UPDATE SET energy_wh = excluded.energy_wh,
-    amount_fen = excluded.amount_fen, estimated = excluded.estimated,
-    complete = excluded.complete, has_later_reading = excluded.has_later_reading,
-    document = excluded.document, computed_at = excluded.computed_at
 """
 
 # Days that no reading reaches any more: a meter was moved, or a manager held its readings apart.
@@ -146,9 +133,13 @@ async def project_within(
     a batch may hold, and the day to go on from.
     """
     await lock_tenancies(connection, first_days)
+    at_end = [one for one, first_day in first_days.items() if first_day == NOTHING_BEFORE]
+    gone = await go_on_within(connection, at_end, now)
+    days = {one: first_day for one, first_day in first_days.items() if first_day != NOTHING_BEFORE}
+    days |= gone.to_project
     unfinished = {}
-    for tenancies in _chunks(sorted(first_days)):
-        chunk = {one: first_days[one] for one in tenancies}
+    for tenancies in _chunks(sorted(days)):
+        chunk = {one: days[one] for one in tenancies}
         work = await gather(connection, chunk, DAYS_MAX)
         projected = [_project(one, now) for one in work]
         await _apply_projection(connection, projected, now)
@@ -156,7 +147,7 @@ async def project_within(
         for one in projected:
             if one.go_on is not None:
                 unfinished[int(one.work.tenancy["id"])] = one.go_on
-    await decide_within(connection, list(first_days), now)
+    await decide_within(connection, sorted([*days, *gone.to_decide]), now)
     return unfinished
 
 
@@ -196,22 +187,7 @@ def _project(work: Work, now: datetime) -> _Projected:
 async def _apply_projection(
     connection: Connection, projected: Sequence[_Projected], now: datetime
 ) -> None:
-    days = [(one.work, day) for one in projected for day in one.days]
-    if days:
-        await rows(
-            connection,
-            PROJECT,
-            [work.tenancy["site_id"] for work, _ in days],
-            [work.tenancy["id"] for work, _ in days],
-            [day.day for _, day in days],
-            [day.energy_wh for _, day in days],
-            [day.amount_fen for _, day in days],
-            [day.estimated for _, day in days],
-            [day.complete for _, day in days],
-            [day.has_later_reading for _, day in days],
-            [_document(work, day) for work, day in days],
-            now,
-        )
+    await keep_open_days(connection, [day for one in projected for day in _open_days(one)], now)
     ended = [one for one in projected if one.go_on is None]
     await rows(
         connection,
@@ -220,6 +196,42 @@ async def _apply_projection(
         [one.work.first_day for one in ended],
         [one.days[-1].day if one.days else date.min for one in ended],
     )
+
+
+def _open_days(projected: _Projected) -> Iterator[OpenDay]:
+    """The rows of a projection; the newest one says from where it goes on, if it may."""
+    tenancy, rules_version = projected.work.tenancy, projected.work.rules.version
+    for number, day in enumerate(projected.days, start=1):
+        is_newest = projected.go_on is None and number == len(projected.days)
+        paths = projected.work.paths if is_newest and _may_go_on(projected.work) else ()
+        newest = [path.segments[-1].readings[-1] for path in paths]
+        yield OpenDay(
+            tenancy["site_id"],
+            tenancy["id"],
+            day.day,
+            day.energy_wh,
+            day.amount_fen,
+            day.estimated,
+            day.complete,
+            day.has_later_reading,
+            rules_version,
+            day.block_start_wh,
+            day.cells_wh,
+            [path.meter_id for path in paths],
+            [reading.read_at for reading in newest],
+            [reading.register_wh for reading in newest],
+        )
+
+
+def _may_go_on(work: Work) -> bool:
+    """Whether each meter has a reading to go on from, which is the shop's, and stays the shop's."""
+    for path in work.paths:
+        readings = path.segments[-1].readings
+        if path.removed_at is not None or not readings:
+            return False
+        if path.installed_at is not None and path.installed_at > readings[-1].read_at:
+            return False
+    return True
 
 
 def _document(work: Work, day: DaySettlement) -> str:

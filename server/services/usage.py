@@ -7,11 +7,14 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from server.core.calendar import NO_HOLIDAYS, day_bounds
-from server.core.errors import InvalidInputError, NotFoundError
-from server.core.settlement.grid import day_grid
-from server.core.tariff.versions import SINCE_EVER, TariffKind, TariffVersion
+from server.core.errors import InvalidInputError, NotFoundError, UnavailableError
+from server.core.settlement.day import charge_cells
+from server.core.settlement.document import hours_document, lines_document
+from server.core.settlement.grid import DayGrid, day_grid
+from server.core.tariff.versions import SINCE_EVER, TariffKind, TariffVersion, version_on
 from server.models.database import Row, from_json, pool, row, rows
-from server.services.site_rules import site_rules
+from server.services.settlement import settle_due
+from server.services.site_rules import SiteRules, site_rules
 
 Step = Literal["hour", "day", "month"]
 
@@ -19,18 +22,22 @@ DAYS_MAX: Mapping[Step, int] = {"hour": 31, "day": 400, "month": 3_660}
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2200, 1, 1)
 _NO_PERIODS = TariffVersion("", SINCE_EVER, TariffKind.FLAT, ())
 
-SITE_OF = "SELECT site_id FROM tenancy WHERE id = $1"
-# $5: which part of the document is wanted; a day is on a statement or open, never both
-DAYS = """
-SELECT day, energy_wh, amount_fen, estimated, document -> $5 AS part FROM (
-    (SELECT DISTINCT ON (day) day, energy_wh, amount_fen, estimated, document FROM statement
-     WHERE site_id = $1 AND tenancy_id = $2 AND day >= $3 AND day < $4
-     ORDER BY day, version DESC)
-    UNION ALL
-    SELECT day, energy_wh, amount_fen, estimated, document FROM open_day
-    WHERE tenancy_id = $2 AND day >= $3 AND day < $4
-) AS used ORDER BY day
+TENANCY = """
+SELECT tenancy.site_id, shop.tariff_code FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
+WHERE tenancy.id = $1
 """
+# A day is on a statement or open, never both. $5: which part of the document is wanted; an open
+# day has none, but its cells.
+DAYS = """
+(SELECT DISTINCT ON (day) day, energy_wh, amount_fen, estimated, document -> $5 AS part,
+     NULL::bigint AS rules_version, NULL::bigint AS block_start_wh, NULL::bigint[] AS cells_wh
+ FROM statement WHERE site_id = $1 AND tenancy_id = $2 AND day >= $3 AND day < $4
+ ORDER BY day, version DESC)
+UNION ALL
+SELECT day, energy_wh, amount_fen, estimated, NULL, rules_version, block_start_wh, cells_wh
+FROM open_day WHERE tenancy_id = $2 AND day >= $3 AND day < $4
+"""
+TRIES = 3  # between an import and the settling after it, open days are cut by the rules before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +51,22 @@ class UsagePoint:
     estimated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """A day of which something is known; `parts` are its hours or its lines, as in documents."""
+
+    energy_wh: int
+    amount_fen: int
+    parts: Sequence[Mapping[str, Any]]
+    estimated: bool
+
+
 async def usage(
     tenancy_id: int,
     first: date,
     last_exclusive: date,
     step: Step,
-    now: datetime,  # noqa: ARG001  every use case is handed the time; the past needs none
+    now: datetime,
 ) -> list[UsagePoint]:
     """A point for every hour, day or month of the range, zero where nothing is known of it.
 
@@ -57,21 +74,65 @@ async def usage(
     range that is empty, too long, or out of the calendar; NotFoundError.
     """
     _check_range(first, last_exclusive, step)
-    tenancy = await row(pool(), SITE_OF, tenancy_id)
-    if tenancy is None:
-        raise NotFoundError("no such tenancy")
-    rules = await site_rules(pool(), tenancy["site_id"])
-    part = "hours" if step == "hour" else "lines"
-    found = await rows(pool(), DAYS, tenancy["site_id"], tenancy_id, first, last_exclusive, part)
-    used = {one["day"]: one for one in found}
+    used, zone = await _used(tenancy_id, first, last_exclusive, step, now)
     days = list(_days(first, last_exclusive))
     if step == "hour":
-        return [point for day in days for point in _hours(day, used.get(day), rules.zone)]
+        return [point for day in days for point in _hours(day, used.get(day), zone)]
     key_length = len("YYYY-MM-DD") if step == "day" else len("YYYY-MM")
     groups: dict[str, list[date]] = {}
     for day in days:
         groups.setdefault(day.isoformat()[:key_length], []).append(day)
-    return [_sum_of(group, used, rules.zone) for group in groups.values()]
+    return [_sum_of(group, used, zone) for group in groups.values()]
+
+
+async def _used(
+    tenancy_id: int, first: date, last_exclusive: date, step: Step, now: datetime
+) -> tuple[dict[date, _Used], ZoneInfo]:
+    """What is known of the days, and the timezone that they are in."""
+    part = "hours" if step == "hour" else "lines"
+    for _ in range(TRIES):
+        tenancy = await row(pool(), TENANCY, tenancy_id)
+        if tenancy is None:
+            raise NotFoundError("no such tenancy")
+        rules = await site_rules(pool(), tenancy["site_id"])
+        found = await rows(
+            pool(), DAYS, tenancy["site_id"], tenancy_id, first, last_exclusive, part
+        )
+        tariff = rules.tariffs[tenancy["tariff_code"]]
+        if not any(_is_cut_otherwise(one, rules, tariff) for one in found):
+            return {one["day"]: _used_day(one, rules, tariff, step) for one in found}, rules.zone
+        await settle_due(now, only=tenancy_id)
+    raise UnavailableError("the rules of this site are changing")
+
+
+def _is_cut_otherwise(found: Row, rules: SiteRules, tariff: Sequence[TariffVersion]) -> bool:
+    """Whether an open day was projected by other rules, or by other holidays."""
+    if found["rules_version"] is None:
+        return False
+    return bool(
+        found["rules_version"] != rules.version
+        or len(found["cells_wh"]) != len(_grid(found["day"], rules, tariff).periods)
+    )
+
+
+def _grid(day: date, rules: SiteRules, tariff: Sequence[TariffVersion]) -> DayGrid:
+    return day_grid(day, rules.zone, version_on(tariff, day), rules.calendar)
+
+
+def _used_day(found: Row, rules: SiteRules, tariff: Sequence[TariffVersion], step: Step) -> _Used:
+    day, part = found["day"], found["part"]
+    if part is not None:
+        parts = from_json(part)
+    else:
+        version, grid = version_on(tariff, day), _grid(day, rules, tariff)
+        block_start_wh = found["block_start_wh"]
+        charge = charge_cells(grid, found["cells_wh"], version, block_start_wh=block_start_wh)
+        parts = (
+            hours_document(charge.hours, rules.zone)
+            if step == "hour"
+            else lines_document(charge.lines, version)
+        )
+    return _Used(found["energy_wh"], found["amount_fen"], parts, found["estimated"])
 
 
 def _check_range(first: date, last_exclusive: date, step: Step) -> None:
@@ -86,8 +147,8 @@ def _days(first: date, last_exclusive: date) -> Iterator[date]:
         yield first + timedelta(days=number)
 
 
-def _hours(day: date, used: Row | None, zone: ZoneInfo) -> list[UsagePoint]:
-    """The hours as the day was settled; of a day without a document, those of the wall clock."""
+def _hours(day: date, used: _Used | None, zone: ZoneInfo) -> list[UsagePoint]:
+    """The hours as the day was settled; of a day that was not, those of the wall clock."""
     if used is None:
         return [UsagePoint(start, 0, 0, {}, estimated=False) for start in _hour_starts(day, zone)]
     return [
@@ -96,9 +157,9 @@ def _hours(day: date, used: Row | None, zone: ZoneInfo) -> list[UsagePoint]:
             energy_wh=hour["energy_wh"],
             amount_fen=hour["amount_fen"],
             by_period=hour["by_period"],
-            estimated=used["estimated"],
+            estimated=used.estimated,
         )
-        for hour in from_json(used["part"])
+        for hour in used.parts
     ]
 
 
@@ -114,14 +175,14 @@ def _local(at: datetime, zone: ZoneInfo) -> datetime:
     return local.replace(tzinfo=timezone(local.utcoffset() or timedelta()), fold=0)
 
 
-def _sum_of(days: Sequence[date], used: Mapping[date, Row], zone: ZoneInfo) -> UsagePoint:
+def _sum_of(days: Sequence[date], used: Mapping[date, _Used], zone: ZoneInfo) -> UsagePoint:
     found = [used[day] for day in days if day in used]
     return UsagePoint(
         start=_local(day_bounds(days[0], zone)[0], zone),
-        energy_wh=sum(one["energy_wh"] for one in found),
-        amount_fen=sum(one["amount_fen"] for one in found),
-        by_period=_by_period(line for one in found for line in from_json(one["part"])),
-        estimated=any(one["estimated"] for one in found),
+        energy_wh=sum(one.energy_wh for one in found),
+        amount_fen=sum(one.amount_fen for one in found),
+        by_period=_by_period(line for one in found for line in one.parts),
+        estimated=any(one.estimated for one in found),
     )
 
 

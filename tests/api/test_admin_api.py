@@ -184,8 +184,10 @@ async def test_the_balance_is_the_tenants(mall: Mall, client: httpx.AsyncClient)
     await database.rows(
         database.pool(),
         "INSERT INTO open_day (site_id, tenancy_id, day, energy_wh, amount_fen, estimated,"
-        " complete, has_later_reading, document, computed_at)"
-        " SELECT site_id, id, current_date, 1000, 77, false, false, false, '{}', now()"
+        " complete, has_later_reading, rules_version, block_start_wh, cells_wh, meter_ids,"
+        " read_ats, registers_wh, computed_at)"
+        " SELECT site_id, id, current_date, 1000, 77, false, false, false, 1, 0, '{}', '{}', '{}',"
+        " '{}', now()"
         " FROM tenancy",
     )
     bearer = await _bearer(mall, "finance")

@@ -14,7 +14,9 @@ from server.core.tariff.rating import (
     PricedParts,
     RatedLine,
     Rating,
+    amount_of_parts,
     boundaries,
+    part_prices,
     price_at,
     rate_parts,
 )
@@ -382,3 +384,38 @@ def test_blocks_count_from_the_start_of_their_period(period: str, day: str, star
 
 def test_without_blocks_nothing_is_counted() -> None:
     assert block_period_start(ONE_PRICE, date(2026, 1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "periods"),
+    [
+        (ONE_PRICE, [None] * 4),
+        (BY_SEASON, [VALLEY, PEAK, SHARP, FLAT]),
+        (BLOCKS, [None] * 4),
+        (TOU_BLOCKS, [VALLEY, PEAK, PEAK, VALLEY]),
+    ],
+)
+@given(
+    energies_wh=st.lists(st.integers(0, 4_000), min_size=4, max_size=4),
+    block_start_wh=st.integers(0, 4_000),
+)
+def test_an_amount_needs_no_lines(
+    version: TariffVersion,
+    periods: list[TouPeriod | None],
+    energies_wh: list[int],
+    block_start_wh: int,
+) -> None:
+    prices = part_prices(version, periods)
+    amount = amount_of_parts(energies_wh, prices, version, block_start_wh=block_start_wh)
+    explained = rate_parts(energies_wh, periods, version, block_start_wh=block_start_wh)
+    assert amount == explained.rating.amount_nano_yuan
+
+
+@pytest.mark.parametrize(("energy_wh", "block_start_wh"), [(-1, 0), (0, -1)])
+@pytest.mark.parametrize("version", [ONE_PRICE, BLOCKS])
+def test_an_amount_of_negative_energy_is_refused(
+    version: TariffVersion, energy_wh: int, block_start_wh: int
+) -> None:
+    prices = part_prices(version, [None])
+    with pytest.raises(InvalidInputError, match="never negative"):
+        amount_of_parts([energy_wh], prices, version, block_start_wh=block_start_wh)

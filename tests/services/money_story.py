@@ -350,7 +350,10 @@ FROM account WHERE tenancy_id = $1 AND kind = 'electricity_wallet'
 DAYS = """
 (SELECT DISTINCT ON (day) day, energy_wh, amount_fen, document, version FROM statement
  WHERE tenancy_id = $1 ORDER BY day, version DESC)
-UNION ALL SELECT day, energy_wh, amount_fen, document, 0 FROM open_day WHERE tenancy_id = $1
+UNION ALL
+SELECT day, energy_wh, amount_fen, to_jsonb(open_day)
+       - ARRAY['id', 'computed_at', 'meter_ids', 'read_ats', 'registers_wh'], 0
+FROM open_day WHERE tenancy_id = $1
 ORDER BY day
 """
 

@@ -70,9 +70,9 @@ CASES: list[tuple[str, str, str, list[tuple[str, int, int]]]] = [
     ),
 ]
 DAYS = """
-SELECT to_char(day, 'MM-DD') AS day, (document ->> 'block_start_wh')::int AS start, amount_fen
-FROM (SELECT day, document, amount_fen FROM statement
-      UNION ALL SELECT day, document, amount_fen FROM open_day) AS days
+SELECT to_char(day, 'MM-DD') AS day, start, amount_fen
+FROM (SELECT day, (document ->> 'block_start_wh')::int AS start, amount_fen FROM statement
+      UNION ALL SELECT day, block_start_wh, amount_fen FROM open_day) AS days
 WHERE amount_fen > 0 ORDER BY days.day
 """
 

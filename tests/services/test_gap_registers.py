@@ -7,13 +7,14 @@ import pytest
 
 from server.core.errors import InvalidInputError
 from server.core.settlement.interval import PeriodRegisters
-from server.models.database import from_json, pool, rows
+from server.models.database import pool, rows
 from server.services.audit import audit
 from server.services.corrections import correct_due
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import SiteFileError
 from server.services.site_import import import_site
+from server.services.usage import usage
 from tests.services.conftest import NOW, PROFILES, SITE
 
 # the import is at 10:00 in Shanghai; the peak ends at 20:00
@@ -50,14 +51,10 @@ async def amounts(day: str = "2026-05-20") -> list[tuple[str | None, int]]:
     await settle_due(LATE)
     while await correct_due(LATE):
         pass
-    found = await rows(
-        pool(),
-        "SELECT document FROM (SELECT version, day, document FROM statement UNION ALL"
-        " SELECT 0, day, document FROM open_day) AS shown WHERE day = $1 ORDER BY version DESC",
-        datetime.fromisoformat(day).date(),
-    )
-    lines = from_json(found[0]["document"])["lines"]
-    return [(line["period"], line["energy_wh"]) for line in lines]
+    (tenancy,) = await rows(pool(), "SELECT id FROM tenancy")
+    first = datetime.fromisoformat(day).date()
+    (used,) = await usage(tenancy["id"], first, first + timedelta(days=1), "day", LATE)
+    return sorted(used.by_period.items())
 
 
 @pytest.mark.parametrize(

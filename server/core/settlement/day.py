@@ -39,9 +39,21 @@ class HourUsage(NamedTuple):
     by_period: tuple[tuple[TouPeriod | None, int], ...]
 
 
+class Charge(NamedTuple):
+    """What a day's energy costs, rounded once, and how that comes about."""
+
+    amount_nano_yuan: int
+    amount_fen: int
+    lines: tuple[StatementLine, ...]
+    hours: tuple[HourUsage, ...]
+
+
 @dataclass(frozen=True)
 class DaySettlement:
-    """A day with its working. `starts_at` and `ends_at` are the tenancy's part of the day (UTC)."""
+    """A day with its working. `starts_at` and `ends_at` are the tenancy's part of the day (UTC).
+
+    `cells_wh` are its energies by cell of `day_grid`.
+    """
 
     day: date
     zone: ZoneInfo
@@ -51,6 +63,7 @@ class DaySettlement:
     ends_at: datetime
     block_start_wh: int
     gap_s: int
+    cells_wh: tuple[int, ...]
     energy_wh: int
     amount_nano_yuan: int
     amount_fen: int
@@ -103,8 +116,7 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
             for energy, (earlier, later) in zip(energies, pairwise(totals), strict=True)
         ]
         meters.append(meter_day(part, totals[-1] - totals[0]))
-    priced = rate_parts(energies, grid.periods, version, block_start_wh=block_start_wh)
-    amount_fen = fen_from_nano_yuan(priced.rating.amount_nano_yuan)
+    charge = charge_cells(grid, energies, version, block_start_wh=block_start_wh)
     return DaySettlement(
         day=day,
         zone=zone,
@@ -114,15 +126,31 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
         ends_at=ends_at,
         block_start_wh=block_start_wh,
         gap_s=gap_s,
+        cells_wh=tuple(energies),
         energy_wh=sum(energies),
-        amount_nano_yuan=priced.rating.amount_nano_yuan,
-        amount_fen=amount_fen,
-        lines=_statement_lines(priced.rating.lines, amount_fen),
-        hours=_hours(grid, energies, priced.amounts_nano_yuan, amount_fen),
+        amount_nano_yuan=charge.amount_nano_yuan,
+        amount_fen=charge.amount_fen,
+        lines=charge.lines,
+        hours=charge.hours,
         readings=tuple(meters),
         estimated=any(meter.has_gap for meter in meters),
         has_later_reading=all(meter.has_later_reading for meter in meters),
         settled_until=max((m.last.read_at for m in meters if m.last), default=None),
+    )
+
+
+def charge_cells(
+    grid: DayGrid, cells_wh: Sequence[int], version: TariffVersion, *, block_start_wh: int
+) -> Charge:
+    """What the energy of a day's cells costs, explained."""
+    priced = rate_parts(cells_wh, grid.periods, version, block_start_wh=block_start_wh)
+    amount_nano_yuan = priced.rating.amount_nano_yuan
+    amount_fen = fen_from_nano_yuan(amount_nano_yuan)
+    return Charge(
+        amount_nano_yuan=amount_nano_yuan,
+        amount_fen=amount_fen,
+        lines=_statement_lines(priced.rating.lines, amount_fen),
+        hours=_hours(grid, cells_wh, priced.amounts_nano_yuan, amount_fen),
     )
 
 

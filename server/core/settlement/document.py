@@ -1,6 +1,6 @@
 """A settled day as the document that is kept with its statement, and its comparison later."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -94,14 +94,26 @@ def statement_document(settlement: DaySettlement, version: TariffVersion) -> dic
         "estimated": settlement.estimated,
         "complete": settlement.complete,
         "settled_until": local(settlement.settled_until),
-        "lines": [_line(line, version) for line in settlement.lines],
-        "hours": [_hour(hour, zone) for hour in settlement.hours],
+        "lines": lines_document(settlement.lines, version),
+        "hours": hours_document(settlement.hours, zone),
         "readings": [
             _device(meter, device, zone)
             for meter in settlement.readings
             for device in meter.devices
         ],
     }
+
+
+def lines_document(
+    lines: Iterable[StatementLine], version: TariffVersion
+) -> list[dict[str, object]]:
+    """A day's lines as its document has them."""
+    return [_line(line, version) for line in lines]
+
+
+def hours_document(hours: Iterable[HourUsage], zone: ZoneInfo) -> list[dict[str, object]]:
+    """A day's hours as its document has them."""
+    return [_hour(hour, zone) for hour in hours]
 
 
 def _line(line: StatementLine, version: TariffVersion) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from itertools import groupby
+from operator import mul
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -73,6 +74,41 @@ def rate_parts(
             left_wh = None if left_wh is None else left_wh - part_wh
         amounts.append(amount)
     return PricedParts(_rating(energy_by_line, prices), amounts)
+
+
+def part_prices(
+    version: TariffVersion, periods: Sequence[TouPeriod | None]
+) -> tuple[tuple[int, ...], ...]:
+    """Micro-yuan per kWh of parts in these periods, for each block."""
+    prices = block_prices(version)
+    return tuple(
+        tuple(_price(prices, (block, period)) for period in periods) for block in range(len(prices))
+    )
+
+
+def amount_of_parts(
+    energies_wh: Sequence[int],
+    prices: Sequence[Sequence[int]],
+    version: TariffVersion,
+    *,
+    block_start_wh: int,
+) -> int:
+    """The nano-yuan of `rate_parts`, with the parts' prices at hand and nothing explained."""
+    if block_start_wh < 0 or min(energies_wh, default=0) < 0:
+        raise InvalidInputError("energy is never negative")
+    if len(prices) == 1:
+        return sum(map(mul, energies_wh, prices[0]))
+    amount = 0
+    block, left_wh = _block_at(version, block_start_wh)
+    for part, energy_wh in enumerate(energies_wh):
+        rest_wh = energy_wh
+        while left_wh is not None and rest_wh > left_wh:
+            amount += left_wh * prices[block][part]
+            rest_wh -= left_wh
+            block, left_wh = block + 1, _block_size(version, block + 1)
+        amount += rest_wh * prices[block][part]
+        left_wh = None if left_wh is None else left_wh - rest_wh
+    return amount
 
 
 def _rating(

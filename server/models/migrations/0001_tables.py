@@ -2,6 +2,7 @@ import functools
 from json import dumps, loads
 
 from tortoise import fields, migrations
+from tortoise.contrib.postgres.fields import ArrayField
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 from tortoise.migrations import operations as ops
@@ -1510,12 +1511,12 @@ class Migration(migrations.Migration):
                 ("estimated", fields.BooleanField()),
                 ("complete", fields.BooleanField()),
                 ("has_later_reading", fields.BooleanField()),
-                (
-                    "document",
-                    fields.JSONField(
-                        encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
-                    ),
-                ),
+                ("rules_version", fields.BigIntField()),
+                ("block_start_wh", fields.BigIntField()),
+                ("cells_wh", ArrayField("bigint")),
+                ("meter_ids", ArrayField("bigint")),
+                ("read_ats", ArrayField("timestamptz")),
+                ("registers_wh", ArrayField("bigint")),
                 ("computed_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
             options={
