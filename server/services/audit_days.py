@@ -207,19 +207,18 @@ async def _gather_blocks(connection: Connection, closed: Sequence[_Closed]) -> N
 
 
 def _audit_day(report: AuditReport, one: _Closed) -> None:
-    """What is marked as due, or has other readings since, is not wrong yet: it is late."""
-    lost = sum(path.lost for path in one.paths)
+    """What is marked as due, or was judged otherwise since, is not wrong yet: it is late."""
     strange = [path.named[0].meter_code for path in one.paths if path.installed_at is None]
     if strange:
         detail = f"names {', '.join(strange)}, which did not measure this shop then"
         report.blame(RULE, _subject(one.row), detail)
         return
-    if lost:
-        report.blame(RULE, _subject(one.row), f"was made from {lost} readings that are gone")
-        return
     different = _differences(one)
+    lost = sum(path.lost for path in one.paths)
     changed = any(path.changed for path in one.paths)
-    if different and (one.row["is_due"] or changed or _knows_holidays_since(one)):
+    if different and lost:
+        report.blame(RULE, _subject(one.row), f"was made from {lost} readings that are gone")
+    elif different and (one.row["is_due"] or changed or _knows_holidays_since(one)):
         report.awaiting_correction += 1
     elif different:
         detail = f"differs in {', '.join(different)}"

@@ -64,7 +64,6 @@ class StatementPath:
     removed_at: datetime | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     trusted: list[tuple[datetime, int]] = field(default_factory=list)
-    late: int = 0
     trusted_since: int = 0
     held_apart_since: int = 0
     exchanged_since: bool = False
@@ -78,15 +77,16 @@ class StatementPath:
 
     @property
     def lost(self) -> int:
-        """How many of the readings it was made from are not there any more."""
-        had = len(self.trusted) - self.late - self.trusted_since + self.held_apart_since
-        return max(0, self.reading_count - had)
+        """How many of the readings it was made from are not there any more, at the least.
+
+        Not less those that came since: by the clocks of several machines nobody knows which did.
+        """
+        return max(0, self.reading_count - len(self.trusted) - self.held_apart_since)
 
     @property
     def changed(self) -> bool:
-        """Whether other readings count today than did when the day was closed."""
-        judged = self.trusted_since or self.held_apart_since
-        return bool(self.late or judged or self.exchanged_since)
+        """Whether readings were judged otherwise since; what came late is marked as due."""
+        return bool(self.trusted_since or self.held_apart_since or self.exchanged_since)
 
     def take_exchange(self, found: Row) -> None:
         """An exchange at or after the first reading that is named."""
@@ -104,7 +104,6 @@ class StatementPath:
             at = found["read_at"]
             if self.exchanged_since or all(one.at != at for one in self.exchanges):
                 self.trusted.append((at, found["register_wh"]))
-                self.late += found["late"]
                 self.trusted_since += bool(found["judged"] and not found["late"])
         elif found["judged"] and not found["late"]:
             self.held_apart_since += 1
