@@ -296,8 +296,9 @@ def test_a_tenancy_pays_for_its_part_of_the_day(
 
 
 def test_a_tenancy_that_ends_before_it_begins_is_refused() -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         settle(WHOLE_DAY, opened_at=local("03-04 12:00"), closed_at=local("03-04 11:59"))
+    assert str(refused.value) == "a tenancy ends before it begins"
 
 
 @pytest.mark.parametrize(

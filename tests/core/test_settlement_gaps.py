@@ -111,6 +111,8 @@ BEFORE = ("03-04 06:00", 10_000, registers(7_000, 3_000))
         # a register that was set back, or did not move with the total
         (("03-04 10:00", 14_000, registers(500, 3_500)), 1, 2_000, 2_000),
         (("03-04 10:00", 10_100, registers(7_000, 3_000)), 1, 50, 50),
+        # all of it in one period, to its very edge
+        (("03-04 08:00", 14_000, registers(7_000, 7_000)), 1, 0, 4_000),
         # no gap: an hour is not longer than an hour
         (("03-04 07:00", 14_000, registers(7_000, 7_000)), 1, 0, 4_000),
     ],
@@ -168,6 +170,23 @@ def test_another_version_at_midnight_does_not_cut_a_gap_otherwise() -> None:
     assert by_period(settled) == (9_000, 2_500)  # at that version's prices
     unknown = settle(path(*NIGHT), day=tomorrow, version=later)
     assert by_period(unknown) == (8_000, 3_000)  # no version for the 4th: by time
+
+
+def test_another_version_may_cut_a_gap_within_a_period() -> None:
+    later = tou("2026-03-05", "00:00-08:30", "08:30-24:00")
+    tomorrow = DAY + timedelta(days=1)
+    settled = settle(path(*NIGHT), day=tomorrow, version=later, versions=(TOU, later))
+    assert by_period(settled) == (2_084, 9_416)  # half an hour of peak at the valley's price
+
+
+def test_the_clock_is_that_of_the_local_day_on_which_the_gap_began() -> None:
+    later = tou("2026-03-05", "08:00-24:00", "00:00-08:00")
+    since = ("03-05 01:00", 10_000, registers(7_000, 3_000))  # in UTC it is still the 4th
+    until = ("03-05 11:00", 20_000, registers(11_000, 9_000))
+    settled = settle(
+        path(since, until), day=DAY + timedelta(days=1), version=later, versions=(TOU, later)
+    )
+    assert by_period(settled) == (4_000, 6_000)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +251,16 @@ def test_what_an_exchange_says_has_no_registers() -> None:
     assert by_period(settle(path(BEFORE, after, exchanges=early))) == (2_000, 2_000)
     before = (Exchange(local("03-04 05:00"), 9_000, 9_000, 1, TOP),)
     assert by_period(settle(path(BEFORE, after, exchanges=before))) == (3_500, 1_500)
+
+
+def test_the_third_device_has_its_registers() -> None:
+    exchanges = tuple(
+        Exchange(local(at), 9_000, 9_000, 1, TOP) for at in ("03-04 04:00", "03-04 05:00")
+    )
+    after = ("03-04 10:00", 14_000, registers(10_500, 3_500))
+    idle = [(at, 14_000, None) for at in ("03-04 11:00", "03-04 12:00")]
+    meter = path(("03-04 03:00", 9_000, None), BEFORE, after, *idle, exchanges=exchanges)
+    assert by_period(settle(meter)) == (3_500, 1_500)
 
 
 def test_a_statement_says_how_a_gap_was_split() -> None:

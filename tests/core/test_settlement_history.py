@@ -129,7 +129,8 @@ def test_a_day_over_an_exchange_is_the_sum_of_its_devices(
 
 
 def test_an_exchange_at_noon_shows_both_devices() -> None:
-    settled = settle(path([BEFORE, AFTER], [(NOON, 1_300, 200, 40)]), gap_s=43_199)
+    beyond = [("03-03 23:00", 950), BEFORE, AFTER, ("03-05 06:00", 900), ("03-05 12:00", 999)]
+    settled = settle(path(beyond, [(NOON, 1_300, 200, 40)]), gap_s=43_199)
     start, end = day_bounds(DAY, ZONE)
     noon = local(NOON)
     ((old, new),) = (meter.devices for meter in settled.readings)
@@ -212,6 +213,18 @@ def test_a_meter_counts_for_a_shop_while_it_is_installed_there(
     settled = settle(path(MOVED, [], installed=installed, removed=removed))
     assert settled.energy_wh == energy_wh
     assert settled.has_later_reading is has_later
+
+
+@pytest.mark.parametrize(
+    ("installed", "removed"), [("03-05 00:00", None), (None, "03-04 00:00"), (None, "03-03 12:00")]
+)
+def test_a_meter_of_another_time_is_no_part_of_the_day(
+    installed: str | None, removed: str | None
+) -> None:
+    other = path(MOVED[:2], [], installed=installed, removed=removed)  # it would be awaited
+    settled = settle(other, path(MOVED, []))
+    assert [meter.energy_wh for meter in settled.readings] == [2_400]
+    assert settled.complete
 
 
 def test_a_removed_meter_is_awaited_until_its_removal() -> None:
