@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from server.models.database import close_database, open_database, pool
@@ -112,7 +112,20 @@ def slower(path: Curve, keeps: Sequence[bool]) -> Curve:
     ]
 
 
+FOUR_HOURLY: Curve = [(OPENED + timedelta(hours=4 * n), 700 * n + 1) for n in range(20)]
+SWAP = Swap(OPENED + timedelta(hours=30), 5_100, 300, 2)
+SWAPPED = FOUR_HOURLY[:8] + [(at, wh - 4_800) for at, wh in FOUR_HOURLY[8:]]
+
+
 @LAWS
+@example(  # what was held apart until an exchange explained it counts on days that close later
+    flat=False,
+    first=FOUR_HOURLY,
+    second=(SWAPPED, SWAP),
+    keeps=[True],
+    order=[0],
+    acts=[("read", 100, 0), ("swap", 0, 0), ("close", 2, 0), ("lie", 3, 0)],
+)
 @given(
     flat=st.booleans(),
     first=curves(),
