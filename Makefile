@@ -55,7 +55,7 @@ bench: python ## benchmarks; each beside a limit measured in the same run (ARGS=
 	@$(INSTALL) development
 	@exec $(BIN)/python -m bench $(ARGS)
 
-mutate: python ## break the money core in 2,000 ways, one at a time: does a test fail? (MUTANTS="server.core.ledger.*")
+mutate: python ## break the money core in 3,000 ways, one at a time: does a test fail? (MUTANTS="server.core.ledger.*")
 	@$(INSTALL) development
 	@rm -rf mutants # kept figures do not know which new test reaches an old function
 	@$(BIN)/mutmut run --max-children 1 $(MUTANTS)

@@ -1,3 +1,5 @@
+"""Days, their types, their edges and their minutes, also where the clock is set."""
+
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 

@@ -1,3 +1,5 @@
+"""Energy is whole watt-hours, shown as kilowatt-hours."""
+
 import pytest
 
 from server.core.energy import kwh_text

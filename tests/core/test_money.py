@@ -1,3 +1,5 @@
+"""Money is whole fen: what is a price, where it is rounded, how it is shared out."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""Whether a new reading may be charged for, by its neighbours in time: one line a case."""
+
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 

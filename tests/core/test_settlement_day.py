@@ -1,3 +1,5 @@
+"""From readings to an explained day: periods, hours, rounding, and the laws of every day."""
+
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 

@@ -1,3 +1,5 @@
+"""What is kept of a settled day, and that it settles to the same again."""
+
 import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta

@@ -1,3 +1,5 @@
+"""Readings as a curve of energy: even in time, over rollovers, behind the transformer."""
+
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 

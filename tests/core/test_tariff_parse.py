@@ -1,3 +1,5 @@
+"""A tariff as a table: what may be written, what it means, and every fault with its place."""
+
 import json
 import tomllib
 from collections.abc import Callable, Mapping

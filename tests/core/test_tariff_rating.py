@@ -1,3 +1,5 @@
+"""What energy costs: lines by block and period, the price now, and when it changes."""
+
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
