@@ -94,7 +94,7 @@ def amount_of_parts(
     block_start_wh: int,
 ) -> int:
     """The nano-yuan of `rate_parts`, with the parts' prices at hand and nothing explained."""
-    if block_start_wh < 0 or min(energies_wh, default=0) < 0:
+    if min((block_start_wh, *energies_wh)) < 0:
         raise InvalidInputError("energy is never negative")
     if len(prices) == 1:
         return sum(map(mul, energies_wh, prices[0]))
