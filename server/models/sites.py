@@ -161,7 +161,7 @@ class Tenancy(Model):
     whose fixed charges are not yet taken, not before `fixed_try_at`. The supply_* columns are the
     policy's memory of the current episode; `decide_again_at` is when time alone changes its answer;
     `notice_memory` is what was told already (core/supply/notices.NoticeFacts). `back_billing_fen`
-    is what corrections took without a notice of their own yet, `back_billing_at` when the last did.
+    is what was taken for the past without a notice of its own yet, `back_billing_at` when last.
     """
 
     id = fields.BigIntField(primary_key=True)

@@ -22,6 +22,7 @@ from server.core.settlement.document import (
 from server.core.tariff.versions import version_on
 from server.models.database import Connection, Row, from_json, pool, rows, to_json, transaction
 from server.services import settlement
+from server.services.back_billing import add_back_billing
 from server.services.day_inputs import Work, gather_closed, settle
 from server.services.journal import Entry, post_many
 
@@ -64,13 +65,6 @@ FROM unnest($1::bigint[], $2::bigint[], $3::date[], $4::integer[], $5::bigint[],
             $7::boolean[], $8::text[], $9::bigint[])
     AS one (site_id, tenancy_id, day, version, energy_wh, amount_fen, estimated, document,
             ledger_transaction_id)
-"""
-# What was given back first makes good what was taken before without a word.
-BACK_BILLED = """
-UPDATE tenancy SET back_billing_fen = greatest(tenancy.back_billing_fen + taken.fen, 0),
-    back_billing_at = CASE WHEN taken.fen > 0 THEN $3 ELSE tenancy.back_billing_at END
-FROM unnest($1::bigint[], $2::bigint[]) AS taken (tenancy_id, fen)
-WHERE tenancy.id = taken.tenancy_id
 """
 
 
@@ -230,9 +224,9 @@ async def _decide_anew(
         taken[tenancy_id] = taken.get(tenancy_id, 0) + one.taken_fen
     if not taken:
         return
-    await rows(connection, BACK_BILLED, list(taken), list(taken.values()), now)
+    await add_back_billing(connection, taken, now)
     open_days = {
         int(one.work.tenancy["id"]): one.work.tenancy["first_open_day"] for one in corrections
     }
     while open_days:
-        open_days = await settlement.project_within(connection, open_days, now)
+        open_days = await settlement.project_within(connection, open_days, now, corrected=taken)

@@ -4,7 +4,7 @@ Gather by one SQL for the whole batch, rate in pure Python, apply by one SQL (de
 in this order: settlement_due, tenancy, wallet, meter_control (docs/locks.md).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,6 +15,7 @@ from server.core.settlement.day import DaySettlement
 from server.core.settlement.document import statement_document
 from server.core.tariff.versions import version_on
 from server.models.database import Connection, pool, rows, to_json, transaction
+from server.services.back_billing import add_what_came_at_once, open_sums
 from server.services.correction_marks import mark_closed_days
 from server.services.day_inputs import Work, gather, last_day, settle
 from server.services.journal import Entry, post_many
@@ -124,13 +125,18 @@ async def put_aside(tenancy_id: int, now: datetime) -> None:
 
 
 async def project_within(
-    connection: Connection, first_days: Mapping[int, date], now: datetime
+    connection: Connection,
+    first_days: Mapping[int, date],
+    now: datetime,
+    *,
+    corrected: Collection[int] = (),
 ) -> dict[int, date]:
     """Project open days from these days on, and decide the supply, in the caller's transaction.
 
     Days before the first open one are marked for their correction: whoever marks a day to be
-    settled need not know whether it is closed. The answer: the tenancies that have more days than
-    a batch may hold, and the day to go on from.
+    settled need not know whether it is closed. `corrected`: whose closed days were other ones just
+    now. The answer: the tenancies that have more days than a batch may hold, and the day to go on
+    from.
     """
     await lock_tenancies(connection, first_days)
     at_end = [one for one, first_day in first_days.items() if first_day == NOTHING_BEFORE]
@@ -142,7 +148,10 @@ async def project_within(
         chunk = {one: days[one] for one in tenancies}
         work = await gather(connection, chunk, DAYS_MAX)
         projected = [_project(one, now) for one in work]
+        unusual = [one for one in chunk if one in corrected] + _with_gaps(projected)
+        before = await open_sums(connection, unusual)
         await _apply_projection(connection, projected, now)
+        await add_what_came_at_once(connection, before, corrected, now)
         await mark_closed_days(connection, _touched_closed(work, chunk), now)
         for one in projected:
             if one.go_on is not None:
@@ -154,6 +163,10 @@ async def project_within(
 def _chunks(tenancy_ids: Sequence[int]) -> Iterator[Sequence[int]]:
     for start in range(0, len(tenancy_ids), CHUNK):
         yield tenancy_ids[start : start + CHUNK]
+
+
+def _with_gaps(projected: Sequence[_Projected]) -> list[int]:
+    return [int(one.work.tenancy["id"]) for one in projected if any(d.estimated for d in one.days)]
 
 
 def _touched_closed(work: Sequence[Work], touched: Mapping[int, date]) -> dict[int, date]:

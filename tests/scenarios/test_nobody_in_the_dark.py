@@ -44,6 +44,35 @@ async def test_nobody_is_cut_without_a_delivered_notice(world: World, tmp_path: 
     assert world.meter.is_disconnected()
 
 
+async def test_what_was_used_while_the_meter_was_silent_cuts_nobody_untold(
+    world: World, tmp_path: Path
+) -> None:
+    """As if somebody could have looked at the balance in that time."""
+    await world.open(tmp_path, balance_fen=1_000)
+    world.meter.reachable = False
+    await world.use(energy_wh=12_000, over=timedelta(hours=3))
+    world.meter.reachable = True
+    await world.wait(timedelta(hours=1))
+    assert world.meter.is_connected()
+    assert await world.reasons() == ["overdrawn", "back_billing"]
+    told = await rows(pool(), "SELECT kind FROM notice WHERE kind = 'disconnection_pending'")
+    assert len(told) == 1
+    await rows(pool(), "UPDATE notice SET delivered_at = $1", world.now)
+    await world.wait(timedelta(minutes=10))
+    assert world.meter.is_disconnected()
+
+
+async def test_what_is_used_after_a_gap_cuts_as_ever(world: World, tmp_path: Path) -> None:
+    await world.open(tmp_path, balance_fen=1_000)
+    world.meter.reachable = False
+    await world.use(energy_wh=12_000, over=timedelta(hours=3))
+    world.meter.reachable = True
+    await world.use(energy_wh=9_900, over=timedelta(hours=1))
+    assert world.meter.is_connected()
+    await world.use(energy_wh=2_500, over=timedelta(minutes=20))
+    assert world.meter.is_disconnected()
+
+
 async def test_who_paid_while_the_gateway_was_down_is_connected_when_it_is_back(
     world: World, tmp_path: Path
 ) -> None:

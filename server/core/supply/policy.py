@@ -3,8 +3,9 @@
 An episode starts below the overdraft limit and ends at the reconnect limit. Whoever was cut in
 it stays cut until it ends; whoever was not is cut only at an instant at which nothing holds it.
 
-What a correction takes (back-billing) cuts nobody before a notice of its own was delivered, also
-where the policy wants no notices: nobody can watch last week's energy. Whoever is below the limit
+What is taken for a time that is over (back-billing: by a correction, or when a meter was silent)
+cuts nobody before a notice of its own was delivered, also where the policy wants no notices: nobody
+can watch last week's energy. Whoever is below the limit
 only by it is in an episode of its own, in which no notice or cut from before counts; whoever is
 below the limit by what they used as well is cut as ever (ADR 19).
 """
@@ -67,8 +68,8 @@ class SupplyFacts:
     since (`MeterControl.disconnected_by_us`); without it a wish to disconnect was never carried
     out, so it is weighed afresh and needs no confirmation to be taken back.
     `first_notice_delivered_at` is of this episode's disconnection notice.
-    `back_billing_not_noticed_fen` is what corrections took without a notice of their own yet (the
-    last decision's `back_billing_fen`, and what was taken since), `back_billed_at` when the last
+    `back_billing_not_noticed_fen` is what was taken so without a notice of its own yet (the last
+    decision's `back_billing_fen`, and what was taken since), `back_billed_at` when the last
     one did.
     """
 
@@ -169,7 +170,7 @@ def _episode(policy: SupplyPolicy, facts: SupplyFacts) -> datetime | None:
 
 
 def _not_noticed_fen(facts: SupplyFacts) -> int:
-    """What corrections took; nothing once the notice of an episode that they began is there."""
+    """What was back-billed; nothing once the notice of an episode that it began is there."""
     since, billed_at = facts.overdrawn_since, facts.back_billed_at
     told = since is not None and facts.first_notice_delivered_at is not None
     if told and (billed_at is None or (since is not None and billed_at <= since)):

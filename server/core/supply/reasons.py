@@ -14,7 +14,7 @@ class Reason(StrEnum):
     OVERDRAWN = "overdrawn"
     # What holds a new disconnection, in the order in which it is told:
     PROTECTED = "protected"
-    BACK_BILLING = "back_billing"  # overdrawn only by a correction not yet told
+    BACK_BILLING = "back_billing"  # overdrawn only by what is of the past and not yet told
     NO_RECENT_READING = "no_recent_reading"
     DISPUTED = "disputed"
     NOTICE_NOT_DELIVERED = "notice_not_delivered"
