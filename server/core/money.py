@@ -54,7 +54,7 @@ def apportion(total: int, weights: tuple[int, ...]) -> tuple[int, ...]:
     sign = -1 if total < 0 else 1
     shares = [abs(total) * weight // weight_sum for weight in weights]
     remainders = [abs(total) * weight % weight_sum for weight in weights]
-    order = sorted(range(len(weights)), key=lambda i: (-remainders[i], i))
+    order = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)
     for i in order[: abs(total) - sum(shares)]:
         shares[i] += 1
     return tuple(sign * share for share in shares)

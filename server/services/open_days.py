@@ -125,7 +125,7 @@ class OpenDay(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Going:
+class Going:
     """A newest day that goes on and stays the newest: its row, and where energy was used since."""
 
     open_day_id: int
@@ -141,7 +141,7 @@ class GoneOn:
     Whose supply is to be decided, and whose days are to be projected from which one on.
     """
 
-    going: list[_Going] = field(default_factory=list)
+    going: list[Going] = field(default_factory=list)
     days: list[OpenDay] = field(default_factory=list)
     to_decide: list[int] = field(default_factory=list)
     to_project: dict[int, date] = field(default_factory=dict)
@@ -171,7 +171,7 @@ def _places(parts: Iterable[Sequence[object]]) -> tuple[list[int], list[int]]:
     return [0, *accumulate(lengths[:-1])], lengths
 
 
-async def _keep_going(connection: Connection, going: Sequence[_Going], now: datetime) -> None:
+async def _keep_going(connection: Connection, going: Sequence[Going], now: datetime) -> None:
     if not going:
         return
     parts = [one.now.cells_wh[one.cells[0] : one.cells[1]] for one in going]
@@ -231,7 +231,7 @@ def _take_on(gone: GoneOn, found: Sequence[Row], rules: SiteRules, now: datetime
     if len(days) == 1:
         since, until = min(one["read_ats"]), max(meter.read_ats[-1] for meter in meters)
         cells = cells_between(frame, since, until)
-        gone.going.append(_Going(one["open_day_id"], days[0], cells, meters))
+        gone.going.append(Going(one["open_day_id"], days[0], cells, meters))
     else:
         gone.days += [_row(one, days[0], ()), _row(one, days[1], meters)]
     available_fen = one["left_fen"] - sum(day.amount_fen for day in days)

@@ -24,7 +24,8 @@ from server.services.open_days import NOTHING_BEFORE, OpenDay, go_on_within, kee
 from server.services.readings import ensure_months
 from server.services.supply import decide_within
 
-BATCH_MAX = 500  # tenancies in one transaction
+BATCH_MAX = 1_000  # tenancies in one transaction
+PROJECT_MAX = 200  # of them those whose days are projected from all their readings
 CHUNK = 50  # tenancies whose readings are in memory at once
 DAYS_MAX = 31  # days projected at once for one tenancy; the rest follows in the next batch
 
@@ -106,12 +107,19 @@ async def settle_due(
         due = await rows(connection, CLAIM, now, min(limit, BATCH_MAX), only)
         if not due:
             return []
-        first_days = {one["tenancy_id"]: one["first_day"] for one in due}
+        first_days = _bounded({one["tenancy_id"]: one["first_day"] for one in due})
         unfinished = await project_within(connection, first_days, now)
         await rows(connection, DONE, [one for one in first_days if one not in unfinished])
         for tenancy_id, day in unfinished.items():
             await rows(connection, GO_ON, tenancy_id, day)
         return list(first_days)
+
+
+def _bounded(claimed: Mapping[int, date]) -> dict[int, date]:
+    """As much of a claim as one transaction is to do; the rest waits for the next."""
+    long = [one for one, first_day in claimed.items() if first_day != NOTHING_BEFORE]
+    left = set(long[PROJECT_MAX:])
+    return {one: first_day for one, first_day in claimed.items() if one not in left}
 
 
 async def waiting_to_settle(now: datetime, limit: int) -> list[int]:

@@ -24,8 +24,8 @@ async def settle_readings(context: WorkContext) -> int:
         context,
         BatchWork(
             name="settle",
-            together=lambda: settlement.settle_due(now, limit=BATCH),
-            waiting=lambda: settlement.waiting_to_settle(now, BATCH),
+            together=lambda: settlement.settle_due(now),
+            waiting=lambda: settlement.waiting_to_settle(now, settlement.BATCH_MAX),
             alone=alone,
             put_aside=lambda tenancy_id: settlement.put_aside(tenancy_id, now),
         ),

@@ -10,6 +10,7 @@ from server.services.readings import make_months_ahead
 from server.services.wakeups import INBOX, OUTBOX, SETTLE
 from server.workers.bell import TimedJob, ring
 from server.workers.context import WorkContext
+from server.workers.garbage import search_less
 from server.workers.inbox import query_orders, settle_notices
 from server.workers.loop import keep_doing
 from server.workers.notices import send_messages
@@ -26,6 +27,7 @@ CLOSE_EVERY = CHARGE_EVERY = timedelta(minutes=1)
 
 async def run_worker(context: WorkContext) -> None:
     """Run every loop of the role until cancelled."""
+    search_less()
     wakeups = context.wakeups
     async with asyncio.TaskGroup() as group:
         for name, step, topics in (

@@ -1,7 +1,7 @@
 """Each benchmark of the books, in miniature: what it is measured on is what the product has."""
 
 from bench import audit as audit_bench
-from bench import posting, reads
+from bench import closing, open_days, posting, reads
 from bench.mall import make_mall, write
 from server.models.database import close_database, pool, rows
 from server.services.audit import audit
@@ -36,3 +36,26 @@ async def test_a_shop_is_asked_for_beside_others(database: None, database_url: s
     await close_database()
     found = [one async for one in reads.compare(database_url, database_url, size)]
     assert [one.per_s > 0 and one.limit_per_s > 0 for one in found] == [True, True]
+
+
+ALL_ALIKE = """
+SELECT count(*) AS days, min(energy_wh) AS least_wh, max(energy_wh) AS most_wh FROM open_day
+"""
+
+
+async def test_days_that_go_on_are_measured_on_good_days(database: None, database_url: str) -> None:
+    """Nine hours at 1 kW, five quarters of an hour by us; the others are peers and keep only."""
+    size = open_days.Size(rounds=((2, 1), (3, 4)), unrated=1, orm_loop=1, kept=1)
+    found = [one async for one in open_days.measured(database_url, size)]
+    assert len(found) == 6
+    days = await rows(pool(), ALL_ALIKE + " WHERE tenancy_id = 2")
+    assert days == [{"days": 1, "least_wh": 10_250, "most_wh": 10_250}]
+
+
+async def test_a_day_of_all_is_closed(database: None, database_url: str) -> None:
+    size = closing.Size(first=2, goes=2, all_others=3)
+    found = [one async for one in closing.measured(database_url, size)]
+    assert len(found) == 3
+    closed = await rows(pool(), "SELECT count(*) AS n, sum(energy_wh) AS wh FROM statement")
+    assert closed == [{"n": 7, "wh": 7 * 24_000}]
+    assert await wallet_fen(7) < 500_000

@@ -179,16 +179,20 @@ def _hours(
     count = len(grid.hour_starts)
     if count == 0:
         return ()
-    nano_yuan = [0] * count
+    nano_yuan, wh = [0] * count, [0] * count
     by_period: list[dict[TouPeriod | None, int]] = [{} for _ in range(count)]
     for energy_wh, amount, hour, period in zip(
         energies, amounts, grid.hours, grid.periods, strict=True
     ):
         if energy_wh:
             nano_yuan[hour] += amount
-            by_period[hour][period] = by_period[hour].get(period, 0) + energy_wh
+            wh[hour] += energy_wh
+            split = by_period[hour]
+            split[period] = split.get(period, 0) + energy_wh
     shares = apportion(amount_fen, tuple(nano_yuan))
     return tuple(
-        HourUsage(start, sum(split.values()), share, tuple(split.items()))
-        for start, split, share in zip(grid.hour_starts, by_period, shares, strict=True)
+        HourUsage(start, energy_wh, share, tuple(split.items()))
+        for start, energy_wh, share, split in zip(
+            grid.hour_starts, wh, shares, by_period, strict=True
+        )
     )

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from server.core.errors import InvalidInputError
 from server.core.settlement.day import DaySettlement, HourUsage, StatementLine
 from server.core.settlement.interval import TrustedReading
 from server.core.settlement.meter_day import DeviceDay, GapDay, MeterDay
+from server.core.tariff.periods import TouPeriod
 from server.core.tariff.versions import TariffVersion
 
+_PERIODS = {period: period.value for period in TouPeriod}
 FORMAT = 2
 
 
@@ -131,12 +134,19 @@ def _line(line: StatementLine, version: TariffVersion) -> dict[str, object]:
 
 
 def _hour(hour: HourUsage, zone: ZoneInfo) -> dict[str, object]:
+    start, energy_wh, amount_fen, by_period = hour
     return {
-        "start": hour.start.astimezone(zone).isoformat(),
-        "energy_wh": hour.energy_wh,
-        "amount_fen": hour.amount_fen,
-        "by_period": {period.value: wh for period, wh in hour.by_period if period is not None},
+        "start": _hour_text(start, zone),
+        "energy_wh": energy_wh,
+        "amount_fen": amount_fen,
+        "by_period": {_PERIODS[period]: wh for period, wh in by_period if period is not None},
     }
+
+
+@lru_cache(maxsize=4_096)
+def _hour_text(start: datetime, zone: ZoneInfo) -> str:
+    """All tenancies of a site have the same hours."""
+    return start.astimezone(zone).isoformat()
 
 
 def _device(meter: MeterDay, device: DeviceDay, zone: ZoneInfo) -> dict[str, object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import groupby, pairwise
+from operator import eq, ge
 from typing import NamedTuple
 
 from server.core.errors import InvalidInputError
@@ -80,10 +81,10 @@ class MeterPath:
     def _check(self, segment: Segment) -> None:
         if segment.transformer_ratio < 1 or segment.rollover_wh < 1:
             raise InvalidInputError(f"meter {self.meter_code}: ratio and rollover start at 1")
-        for earlier, later in pairwise(segment.readings):
-            if earlier[0] >= later[0]:
-                raise InvalidInputError(f"meter {self.meter_code}: readings are not ascending")
-        registers = [reading.register_wh for reading in segment.readings]
+        times = [reading[0] for reading in segment.readings]
+        if any(map(ge, times, times[1:])):
+            raise InvalidInputError(f"meter {self.meter_code}: readings are not ascending")
+        registers = [reading[1] for reading in segment.readings]
         if registers and not 0 <= min(registers) <= max(registers) < segment.rollover_wh:
             raise InvalidInputError(f"meter {self.meter_code}: a register is out of its range")
 
@@ -124,7 +125,9 @@ def path_from_rows(  # noqa: PLR0913 - all that a path is made of
 
     Ratio and rollover are the newest device's. At the instant of an exchange only that counts.
     """
-    readings = [TrustedReading(*row) for row, _ in groupby(sorted(rows))]
+    readings = list(map(TrustedReading._make, sorted(rows)))
+    if any(map(eq, readings, readings[1:])):
+        readings = [reading for reading, _ in groupby(readings)]
     segments: list[Segment] = []
     first: tuple[TrustedReading, ...] = ()
     done = 0

@@ -173,6 +173,8 @@ CREATE INDEX payment_notice_received ON payment_notice USING brin (received_at);
 # A sequence, for what it has handed out is never handed out again, even where an import is undone.
 RULES = """
 CREATE SEQUENCE rules_version;
+-- open days change with each reading and no index on them does: new versions stay on their page
+ALTER TABLE open_day SET (fillfactor = 60);
 ALTER TABLE site ALTER rules_version SET DEFAULT nextval('rules_version');
 ALTER TABLE settlement_due ALTER failures SET DEFAULT 0;
 ALTER TABLE correction_due ALTER failures SET DEFAULT 0;
