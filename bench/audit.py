@@ -110,7 +110,7 @@ async def results(size: Size | None = None) -> AsyncIterator[Measured]:
     """The whole command on good books, a day of them, and the rating of days alone."""
     size = size or Size()
     if os.environ.get("FULL"):
-        size = replace(size, transfers=10_000_000)
+        size = replace(size, transfers=10_000_000, shops=50, days=200)
     async with new_database() as url:
         begun = time.perf_counter()
         await make_books(url, size)

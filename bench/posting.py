@@ -4,7 +4,6 @@ import asyncio
 import math
 import os
 import re
-import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE
@@ -12,15 +11,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvloop
-
 from bench.database import new_database
 from bench.mall import OPENED, make_mall
 from bench.measure import Result
 from server.core.ledger.accounts import electricity_wallet
 from server.core.ledger.flows import desk_payment
 from server.local.postgres_programs import find_programs
-from server.models.database import close_database, open_database, pool, rows, transaction
+from server.models.database import transaction
 from server.services.journal import POST_ONE, post
 
 TARGET = 0.5
@@ -49,92 +46,63 @@ class Size:
 
     clients: int = 16
     tenancies: int = 1_000
-    round_s: float = 4
-    rounds: int = 3
-
-    @property
-    def processes(self) -> int:
-        """Ours, and pgbench's threads: one a core, as roles are run."""
-        return min(self.clients, os.cpu_count() or 1)
+    round_s: float = 2
+    rounds: int = 5
 
 
 async def results(size: Size | None = None) -> AsyncIterator[Result]:
     """Payments at the desk, each in a transaction of its own, in random wallets."""
     size = size or Size()
-    async with new_database() as url:
+    async with new_database(pool_max=size.clients) as url:
         await make_mall(url, shops=size.tenancies)
-        ours = peer = 0.0
-        for number in range(size.rounds):
-            ours = max(ours, await _ours(url, size, number))
-            peer = max(peer, await _pgbench(url, size))
-        name = f"post, {size.clients} clients at once in {size.processes} processes"
-        yield Result(name, "postings", ours, "pgbench, same statement", peer, TARGET)
+        ours = alone = within = 0.0
+        for _ in range(size.rounds):
+            ours = max(ours, await _ours(size))
+            within = max(within, await _pgbench(url, size, "BEGIN;\n{};\nCOMMIT;\n"))
+            alone = max(alone, await _pgbench(url, size, "{};\n"))
+        name = f"post, {size.clients} clients at once"
+        peer = "pgbench, same statement"
+        yield Result(name, "postings", ours, f"{peer} in BEGIN and COMMIT", within, TARGET)
+        yield Result(name, "postings", ours, f"{peer} alone", alone, TARGET)
 
 
-async def _ours(url: str, size: Size, number: int) -> float:
-    """Our clients, begun together; what they posted a second."""
-    command = (sys.executable, "-m", __spec__.name, url, f"{size.tenancies}", f"{size.round_s}")
-    per_process = [size.clients // size.processes] * size.processes
-    per_process[0] += size.clients % size.processes
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *(*command, f"{clients}", f"{number}:{place}"), stdin=PIPE, stdout=PIPE
-        )
-        for place, clients in enumerate(per_process)
-    ]
-    for process in processes:
-        assert process.stdout is not None  # noqa: S101  it was asked for
-        await process.stdout.readline()
-    said = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
-    return sum(float(out) for out, _ in said)
+async def _ours(size: Size) -> float:
+    """As services do it: a transaction of the pool, the posting checked and hashed."""
+    begun = time.perf_counter()
 
-
-async def clients(url: str, tenancies: int, round_s: float, count: int, prefix: str) -> float:
-    """Post as services do: a transaction of the pool, the posting checked and hashed."""
-    await open_database(url, pool_max=count)
-
-    async def one(until: float) -> int:
+    async def client() -> int:
         posted = 0
-        while time.perf_counter() < until:
+        while time.perf_counter() < begun + size.round_s:
             number = int.from_bytes(os.urandom(8)) >> 2
-            wallet = electricity_wallet(number % tenancies + 1)
+            wallet = electricity_wallet(number % size.tenancies + 1)
             posting = desk_payment("cash", wallet, 500, {"receipt_no": f"{number}"})
             async with transaction() as connection:
-                await post(connection, 1, posting, key=f"{prefix}:{number}", booked_at=OPENED)
+                await post(connection, 1, posting, key=f"ours:{number}", booked_at=OPENED)
             posted += 1
         return posted
 
-    await asyncio.gather(*(rows(pool(), "SELECT pg_sleep(0.01)") for _ in range(count)))
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
-    begun = time.perf_counter()
-    posted = await asyncio.gather(*(one(begun + round_s) for _ in range(count)))
-    rate = sum(posted) / (time.perf_counter() - begun)
-    await close_database()
-    return rate
+    posted = await asyncio.gather(*(client() for _ in range(size.clients)))
+    return sum(posted) / (time.perf_counter() - begun)
 
 
-def script(tenancies: int) -> str:
-    """The statement of the product as pgbench's script."""
+def script(tenancies: int, shape: str) -> str:
+    """The statement of the product as pgbench's script, within whatever `shape` says."""
     statement = POST_ONE
     for place in range(len(_ONE_PAYMENT), 0, -1):
         statement = statement.replace(f"${place}", _ONE_PAYMENT[place - 1])
-    return (
-        f"\\set number random(1, {2**62})\n\\set tenancy random(1, {tenancies})\n"
-        f"{' '.join(statement.split())};\n"
-    )
+    variables = f"\\set number random(1, {2**62})\n\\set tenancy random(1, {tenancies})\n"
+    return variables + shape.format(" ".join(statement.split()))
 
 
-async def _pgbench(url: str, size: Size) -> float:
+async def _pgbench(url: str, size: Size, shape: str) -> float:
     """The wheel's own, with prepared statements."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "post.sql"
-        file.write_text(script(size.tenancies), encoding="utf-8")
+        file.write_text(script(size.tenancies, shape), encoding="utf-8")
         process = await asyncio.create_subprocess_exec(
             find_programs().path("pgbench"),
             *("--no-vacuum", "--protocol=prepared", f"--file={file}"),
-            *(f"--client={size.clients}", f"--jobs={size.processes}"),
+            *(f"--client={size.clients}", f"--jobs={min(size.clients, os.cpu_count() or 1)}"),
             *(f"--time={math.ceil(size.round_s)}", url),
             stdout=PIPE,
             stderr=PIPE,
@@ -144,9 +112,3 @@ async def _pgbench(url: str, size: Size) -> float:
     if process.returncode != 0 or found is None:
         raise RuntimeError(f"pgbench: {faults.decode()}")
     return float(found[1])
-
-
-if __name__ == "__main__":
-    _, url, tenancies, round_s, count, prefix = sys.argv
-    rate = uvloop.run(clients(url, int(tenancies), float(round_s), int(count), prefix))
-    sys.stdout.write(f"{rate}\n")

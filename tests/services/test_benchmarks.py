@@ -20,8 +20,8 @@ async def test_books_made_by_sql_are_good_books(database: None, database_url: st
 
 async def test_pgbench_posts_what_we_post(database: None, database_url: str) -> None:
     await make_mall(database_url, shops=2)
-    *_, statement = posting.script(2).strip().splitlines()
-    sql = statement.rstrip(";").replace(":number", "7").replace(":tenancy", "2")
+    *_, statement = posting.script(2, "{}").splitlines()
+    sql = statement.replace(":number", "7").replace(":tenancy", "2")
     written = await rows(pool(), sql)
     assert [(one["put"], one["moved"]) for one in written] == [(1, 1)]
     assert await wallet_fen(2) == 500

@@ -270,6 +270,7 @@ async def test_a_forged_exchange_is_found(mall: ImportReport) -> None:
     assert (await audit(lambda _: None)).violations == []
     await rows(pool(), "ALTER TABLE meter_exchange DISABLE TRIGGER USER")
     await rows(pool(), "UPDATE meter_exchange SET final_wh = final_wh - 1")
+    await rows(pool(), "ALTER TABLE meter_exchange ENABLE TRIGGER USER")  # the next test's, too
     assert [one.rule for one in (await audit(lambda _: None)).violations] == ["statement_rated"]
 
 
