@@ -118,6 +118,14 @@ SWAPPED = FOUR_HOURLY[:8] + [(at, wh - 4_800) for at, wh in FOUR_HOURLY[8:]]
 
 
 @LAWS
+@example(  # an exchange is told while readings from before it are not settled yet
+    flat=False,
+    first=FOUR_HOURLY,
+    second=(SWAPPED, SWAP),
+    keeps=[True],
+    order=[0],
+    acts=[("read", 60, 0), ("settle", 0, 0)],
+)
 @example(  # what was held apart until an exchange explained it counts on days that close later
     flat=False,
     first=FOUR_HOURLY,
