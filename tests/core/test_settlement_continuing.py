@@ -98,6 +98,7 @@ def steps_of(meters: list[Rows], left: list[int]) -> list[MeterSteps]:
 def same(now: DayNow, settled: DaySettlement) -> None:
     assert (now.day, now.block_start_wh) == (settled.day, settled.block_start_wh)
     assert tuple(now.cells_wh) == settled.cells_wh
+    assert {type(energy_wh) for energy_wh in now.cells_wh} == {int}  # never a float
     assert (now.energy_wh, now.amount_fen) == (settled.energy_wh, settled.amount_fen)
     assert (now.estimated, now.complete) == (settled.estimated, settled.complete)
     assert now.has_later_reading == settled.has_later_reading
@@ -216,8 +217,10 @@ def test_the_cells_of_a_time(since: int, until: int, cells: tuple[int, int]) -> 
 def test_a_meter_that_says_nothing_new_keeps_a_day_open() -> None:
     done = MeterSteps(1, ROLLOVER_WH, [START, END], [0, 24])
     waits = MeterSteps(1, ROLLOVER_WH, [START], [0])
+    almost = MeterSteps(1, ROLLOVER_WH, [START, END - MINUTE], [0, 24])
     left = DayLeft(0, [0] * 25, estimated=True)
     assert go_on(FRAME, left, [done, waits]).has_later_reading is False
+    assert go_on(FRAME, left, [almost]).has_later_reading is False
     now = go_on(FRAME, left, [done])
     assert (now.has_later_reading, now.estimated, now.complete) == (True, True, False)
     assert now.cells_wh == [1] * 8 + [0, 1] + [1] * 15  # floored at 08:30
