@@ -21,13 +21,9 @@ from server.merchants import Merchants
 from server.models.database import pool, rows, to_json
 from server.services.wakeups import Wakeups
 from server.settings import Settings, load_settings
+from tests.fakes.empty_site import empty_site
 from tests.http import http_client
 
-NEW_SITE = """
-INSERT INTO site
-    (code, name, timezone, poll_seconds, close_after_days, weixin_templates, created_at)
-VALUES ('demo', 'X', 'Asia/Shanghai', 60, 3, '{}', now()) RETURNING id
-"""
 NEW_MERCHANT = """
 INSERT INTO merchant (site_id, platform, merchant_id, app_id, settings)
 VALUES ($1, 'alipay', $2, $3, $4::jsonb)
@@ -48,9 +44,9 @@ async def a_site_with_alipay(folder: Path) -> int:
         "private_key_file": str(keys / "alipay_app.pem"),
         "alipay_public_key_file": str(keys / "alipay_platform.pem"),
     }
-    [site] = await rows(pool(), NEW_SITE)
-    await rows(pool(), NEW_MERCHANT, site["id"], ALIPAY_SELLER_ID, ALIPAY_APP_ID, to_json(settings))
-    return int(site["id"])
+    site_id = await empty_site("demo")
+    await rows(pool(), NEW_MERCHANT, site_id, ALIPAY_SELLER_ID, ALIPAY_APP_ID, to_json(settings))
+    return site_id
 
 
 async def test_a_merchant_is_built_once_until_its_keys_change(

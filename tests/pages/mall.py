@@ -32,6 +32,7 @@ from server.services.site_rules import forget_site_rules
 from server.services.wakeups import Wakeups
 from server.settings import load_settings
 from tests.databases import CopySchema, run_sql
+from tests.fakes.empty_site import empty_site
 from tests.fakes.login import FakeLogin
 from tests.fakes.payment_platform import FakeDirectory
 
@@ -147,15 +148,8 @@ class Mall:
 
     async def bind_manager(self, name: str, *, to: str) -> None:
         """Let a manager see one mall alone, which has no shops."""
-        await db.rows(
-            db.pool(),
-            "WITH made AS (INSERT INTO site (code, name, timezone, poll_seconds, close_after_days,"
-            " weixin_templates, holidays_until, created_at) SELECT $2, $2, timezone, poll_seconds,"
-            " close_after_days, weixin_templates, holidays_until, created_at FROM site LIMIT 1"
-            " RETURNING id)"
-            " UPDATE manager SET site_id = made.id FROM made WHERE manager.name = $1",
-            *(name, to),
-        )
+        site_id = await empty_site(to)
+        await db.rows(db.pool(), "UPDATE manager SET site_id = $2 WHERE name = $1", name, site_id)
 
     async def pay(self, no: str, *, ticks: int) -> None:
         """Set the first of the four times of a top-up, as the workers would."""

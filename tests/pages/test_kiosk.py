@@ -5,6 +5,7 @@ import re
 from playwright.async_api import Page
 
 from server.models import database
+from tests.fakes.empty_site import empty_site
 from tests.http import http_client
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import PASSWORD, Mall
@@ -104,13 +105,8 @@ async def test_it_locks_itself(open_page: OpenPage) -> None:
 async def test_a_kiosk_sees_its_own_mall_alone(mall: Mall, open_page: OpenPage) -> None:
     page = await _enrolled(open_page)
     await page.wait_for_selector("#q")
-    await database.rows(
-        database.pool(),
-        "WITH other AS (INSERT INTO site (code, name, timezone, poll_seconds, close_after_days,"
-        " weixin_templates, created_at) SELECT 'other', 'X', timezone, poll_seconds,"
-        " close_after_days, weixin_templates, created_at FROM site RETURNING id)"
-        " UPDATE kiosk SET site_id = other.id FROM other",
-    )
+    other_id = await empty_site("other")
+    await database.rows(database.pool(), "UPDATE kiosk SET site_id = $1", other_id)
     await page.goto("/kiosk?q=A1")
     assert await page.locator(".door").count() == 0
     answer = await page.goto("/kiosk/shops/A101")

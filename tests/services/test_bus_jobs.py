@@ -22,6 +22,7 @@ from server.services.bus_jobs import (
 from server.services.leases import claim_leases
 from server.services.site_import import ImportReport
 from server.services.wakeups import Wakeups
+from tests.fakes.empty_site import empty_site
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
 
@@ -104,12 +105,7 @@ async def test_a_full_queue_takes_no_more(
 
 
 async def test_a_code_names_one_meter(mall: ImportReport) -> None:
-    await rows(
-        pool(),
-        "INSERT INTO site (code, name, timezone, poll_seconds, close_after_days,"
-        " weixin_templates, created_at) SELECT 'other', name, timezone, poll_seconds,"
-        " close_after_days, weixin_templates, created_at FROM site",
-    )
+    await empty_site("other")
     await rows(
         pool(),
         "INSERT INTO meter (site_id, code, gateway_id, unit, profile, transformer_ratio, role,"

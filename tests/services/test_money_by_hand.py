@@ -26,6 +26,7 @@ from server.services.manager_acts import Role
 from server.services.managers import Manager
 from server.services.money_by_hand import Outcome, ShopRef
 from server.services.site_import import ImportReport
+from tests.fakes.empty_site import empty_site
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
@@ -269,13 +270,7 @@ WHO_MAY_NOT = [
 
 async def test_who_may_not_decide(office: Office) -> None:
     asked = await office.adjust(amount_fen=LIMIT + 1)
-    [site] = await rows(
-        pool(),
-        "INSERT INTO site (code, name, timezone, poll_seconds, close_after_days, weixin_templates,"
-        " holidays_until, created_at) SELECT 'x', name, timezone, poll_seconds, close_after_days,"
-        " weixin_templates, holidays_until, created_at FROM site RETURNING id",
-    )
-    for name, site_id in (("stranger", site["id"]), ("demoted", None)):
+    for name, site_id in (("stranger", await empty_site("x")), ("demoted", None)):
         made = await row(pool(), MANAGER, name, Role.READ_ONLY.value, site_id, NOW)
         assert made is not None
         # their session began when they had the right
