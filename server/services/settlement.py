@@ -78,15 +78,19 @@ FROM unnest($1::bigint[], $2::bigint[], $3::date[], $4::bigint[], $5::bigint[], 
     AS one (site_id, tenancy_id, day, energy_wh, amount_fen, estimated, document,
             ledger_transaction_id)
 """
+# What was projected of the days tells whose balance they change.
 CLOSED = """
 WITH closed AS (
     SELECT * FROM unnest($1::bigint[], $2::date[]) AS one (tenancy_id, day)
 ), gone AS (
     DELETE FROM open_day USING closed
     WHERE open_day.tenancy_id = closed.tenancy_id AND open_day.day = closed.day
+    RETURNING open_day.tenancy_id, open_day.amount_fen
+), done AS (
+    UPDATE tenancy SET first_open_day = closed.day + 1 FROM closed
+    WHERE tenancy.id = closed.tenancy_id
 )
-UPDATE tenancy SET first_open_day = closed.day + 1 FROM closed
-WHERE tenancy.id = closed.tenancy_id
+SELECT tenancy_id, amount_fen FROM gone
 """
 
 
@@ -296,12 +300,16 @@ async def close_next_days(tenancy_ids: Sequence[int], now: datetime) -> list[int
 async def close_within(
     connection: Connection, closing: Sequence[tuple[Work, DaySettlement]], now: datetime
 ) -> list[int]:
-    """Charge and close these tenancies' first open days, and decide, under their locks."""
+    """Charge and close these tenancies' first open days, under their locks.
+
+    A day that costs what was projected of it moves no balance, so that nothing need be decided.
+    """
     transactions = await _charge(connection, closing)
-    await _apply_closing(connection, closing, transactions, now)
-    closed = [one.tenancy["id"] for one, _ in closing]
-    await decide_within(connection, closed, now)
-    return closed
+    projected_fen = await _apply_closing(connection, closing, transactions, now)
+    amounts_fen = {int(work.tenancy["id"]): day.amount_fen for work, day in closing}
+    moved = [one for one, fen in amounts_fen.items() if fen != projected_fen.get(one)]
+    await decide_within(connection, moved, now)
+    return list(amounts_fen)
 
 
 def _ready_day(work: Work, now: datetime) -> DaySettlement | None:
@@ -345,9 +353,10 @@ async def _apply_closing(
     closing: Sequence[tuple[Work, DaySettlement]],
     transactions: Sequence[int],
     now: datetime,
-) -> None:
+) -> dict[int, int]:
+    """Write the statements; what was projected of each day."""
     if not closing:
-        return
+        return {}
     await rows(
         connection,
         STATEMENT,
@@ -361,9 +370,6 @@ async def _apply_closing(
         list(transactions),
         now,
     )
-    await rows(
-        connection,
-        CLOSED,
-        [work.tenancy["id"] for work, _ in closing],
-        [day.day for _, day in closing],
-    )
+    tenancy_ids, days = [work.tenancy["id"] for work, _ in closing], [day.day for _, day in closing]
+    projected = await rows(connection, CLOSED, tenancy_ids, days)
+    return {one["tenancy_id"]: one["amount_fen"] for one in projected}

@@ -126,10 +126,10 @@ async def test_a_tenancy_that_cannot_be_decided_is_put_off(town: Town) -> None:
 async def test_a_tenancy_that_cannot_be_closed_leaves_the_others_their_days(town: Town) -> None:
     await town.read([5_000] * 20, every=timedelta(minutes=60))
     await settle_readings(town.context)
-    await spoil("supply_policy_code", "gone")
+    await spoil("tariff_code", "gone")
     assert await close_ready_days(town.context) == 1
     assert await close_ready_days(town.context) == 0
-    await spoil("supply_policy_code", "immediate")
+    await spoil("tariff_code", "flat")
     town.now += timedelta(seconds=11)
     assert await settle_readings(town.context) == 1
     assert await close_ready_days(town.context) == 1

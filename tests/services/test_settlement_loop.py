@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from server.models.database import Row, pool, rows
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
@@ -49,3 +51,20 @@ async def test_a_shop_that_runs_empty_is_to_be_disconnected(mall: ImportReport) 
     assert tenancy == {"supply_state": "disconnected", "supply_reasons": '["overdrawn"]'}
     control = await one("SELECT policy_state, next_action_at IS NOT NULL AS due FROM meter_control")
     assert control == {"policy_state": "disconnected", "due": True}
+
+
+@pytest.mark.parametrize(
+    ("projected_fen", "state"), [(1_100, "connected"), (1_099, "disconnected")]
+)
+async def test_closing_decides_where_a_day_costs_other_than_was_projected(
+    mall: ImportReport, projected_fen: int, state: str
+) -> None:
+    """It cost 11 yuan of 10; that nobody was cut yet can only be seen by deciding."""
+    for hours in range(16):
+        await read("M-1", NOW + timedelta(hours=hours), 5_000 + min(hours, 1) * 11_000)
+    later = NOW + timedelta(hours=15)
+    await settle_due(later)
+    await rows(pool(), "UPDATE open_day SET amount_fen = $1 WHERE energy_wh > 0", projected_fen)
+    await rows(pool(), "UPDATE tenancy SET supply_state = 'connected', overdrawn_since = NULL")
+    assert await close_days(later) == 1
+    assert await one("SELECT supply_state FROM tenancy") == {"supply_state": state}
