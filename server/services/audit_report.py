@@ -37,10 +37,9 @@ class AuditReport:
     def summary(self) -> str:
         """What was looked at and the verdict, in a line or two."""
         looked_at = ", ".join(f"{count} {what}" for what, count in self.checked.items())
-        if self.since and self.since == self.until:
-            looked_at += f" (of {self.since}, and all wallets)"
-        elif self.since or self.until:
-            looked_at += f" (from {self.since} to {self.until}, and all wallets)"
+        if self.since is not None:
+            part = f"of {self.since}" if self.since == self.until else f"since {self.since}"
+            looked_at += f" ({part}, and all wallets)"
         verdict = "the books are proved" if self.passed else "the books do not agree"
         waiting = f"{self.awaiting_correction} days await a correction"
         return f"checked: {looked_at}\n{verdict}: {self.violation_count} violations, {waiting}"
