@@ -251,7 +251,11 @@ def test_a_document_tells_an_exchange_from_a_meter_that_came_back() -> None:
     read_at_noon = [*MOVED, (NOON, 1_200)]
     came_back = path(read_at_noon, [], removed=NOON), path(read_at_noon, [], installed=NOON)
     assert devices_of_meters(settle(*came_back)) == [1, 1]
-    assert devices_of_meters(settle(path(MOVED, [(NOON, 1_200, 0, 1)]))) == [2]
+    exchanged = settle(path(MOVED, [(NOON, 1_200, 0, 1)]))
+    assert devices_of_meters(exchanged) == [2]
+    ((old, new),) = (meter.devices for meter in exchanged.readings)
+    assert (old.began_by_exchange, old.ended_by_exchange) == (False, True)
+    assert (new.began_by_exchange, new.ended_by_exchange) == (True, False)
 
 
 @pytest.mark.parametrize(
