@@ -276,6 +276,16 @@ def test_a_day_has_its_periods(day: str, spans: list[tuple[int, int, TouPeriod]]
 
 
 @pytest.mark.parametrize(
+    ("version", "depends"),
+    [(ONE_PRICE, False), (BLOCKS, False), (TOU_BLOCKS, False), (BY_SEASON, True)],
+)
+def test_a_tariff_depends_on_the_type_of_day_or_does_not(
+    version: TariffVersion, depends: bool
+) -> None:
+    assert version.depends_on_day_type is depends
+
+
+@pytest.mark.parametrize(
     ("version", "at", "used_wh", "period", "price"),
     [
         (ONE_PRICE, "2026-07-01T12:00", 0, None, 688_300),
