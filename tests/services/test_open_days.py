@@ -156,6 +156,8 @@ class Twins:
             case "close":
                 await self.settle()
                 await close_days(self.at)
+            case "settle":
+                await self.settle()
             case "import":
                 await import_site(self.path, PROFILES, self.at)
 
@@ -265,6 +267,9 @@ WAYS = [
     pytest.param([("both", 60)] * 23, False, id="midnight passes"),
     pytest.param([("both", 61)], True, id="a gap"),
     pytest.param([("both", 60)] * 47, True, id="two midnights pass"),
+    pytest.param(
+        [*[("both", 60)] * 23, ("settle", 0), *[("both", 60)] * 24], True, id="another price begins"
+    ),
     pytest.param([("late", 15), ("both", 15), ("bring", 0)], True, id="one comes late"),
     pytest.param([("import", 0), ("both", 15)], True, id="the rules may be others"),
 ]
@@ -288,3 +293,18 @@ async def test_the_whole_day_is_read_only_where_more_is_new_than_its_end(
     assert (twins.one in projected) is everything
     assert twins.twin in projected
     await twins.check()
+
+
+async def test_all_open_days_count_where_a_balance_may_decide(folder: Path) -> None:
+    """Neither day alone brings 25 yuan down to the 20 at which a warning is due."""
+    twins = await open_twins(folder)
+    await twins.settle()
+    for rise_wh in (8_000, *[0] * 23, 9_300):
+        twins.pass_time(60, (rise_wh, 0))
+        await twins.read((0, 1))
+        await twins.settle()
+        await twins.check()
+    days, _ = await twins.both(DAYS)
+    supply, _ = await twins.both(SUPPLY)
+    assert [day["amount_fen"] for day in days] == [235, 275]
+    assert supply[0]["notices"] == ["low_balance2000"]
