@@ -17,10 +17,16 @@ from hypothesis import HealthCheck, Phase, settings
 from server.local.browser import find_browser
 from server.local.postgres import EmbeddedPostgres
 from server.local.redis import EmbeddedRedis
-from server.models.database import close_database, migrate_database, open_database
+from server.models.database import migrate_database
 from server.services.readings import forget_months
 from server.services.site_rules import forget_site_rules
-from tests.databases import CopySchema, LastingDatabase, database_of, run_sql
+from tests.databases import (
+    CopySchema,
+    LastingDatabase,
+    close_lasting_pool,
+    database_of,
+    run_sql,
+)
 
 POSTGRES_URL = pytest.StashKey[str]()
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
@@ -135,6 +141,7 @@ async def copy_schema(postgres_url: str, empty_schema: str) -> CopySchema:
     numbers = itertools.count(1)
 
     async def copied(name: str) -> str:
+        await close_lasting_pool()
         own = f"{name}_{WORKER}_{next(numbers)}"
         await run_sql(postgres_url, f"CREATE DATABASE {own} TEMPLATE {empty_schema}")
         return database_of(postgres_url, own)
@@ -159,10 +166,18 @@ async def database_url(lasting_database: LastingDatabase) -> str:
 
 
 @pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[None]:
+async def database(lasting_database: LastingDatabase, database_url: str) -> AsyncIterator[None]:
     """The product's own pool on a database of the test's own."""
+    assert database_url == lasting_database.url
     forget_site_rules()
     forget_months()
-    await open_database(database_url)
+    await lasting_database.open()
     yield
-    await close_database()
+    await lasting_database.leave()
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def no_lasting_pool(request: pytest.FixtureRequest) -> None:
+    """Who does not ask for `database` may open another."""
+    if "database" not in request.fixturenames:
+        await close_lasting_pool()

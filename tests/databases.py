@@ -2,9 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+from tortoise.exceptions import ConfigurationError
+
+from server.models.database import close_database, open_database, pool, rows
 
 CopySchema = Callable[[str], Awaitable[str]]  # name -> the URL of a migrated database
 
@@ -12,6 +16,7 @@ CopySchema = Callable[[str], Awaitable[str]]  # name -> the URL of a migrated da
 ALONE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
+  AND application_name <> 'lasting pool'
 """
 # Triggers and foreign keys would refuse what is only made empty again.
 EMPTIED = """
@@ -35,12 +40,58 @@ END $$
 """
 
 
+LASTING = "lasting pool"
+
+
+@dataclass
+class _Lasting:
+    """The pool that waits for the next test; None: there is none."""
+
+    pool: Any = None
+
+
+_lasting = _Lasting()
+
+
+def _pool_now() -> Any:
+    """The pool behind the product's connection, if it has one."""
+    try:
+        return getattr(pool(), "_pool", None)
+    except ConfigurationError:
+        return None
+
+
+async def close_lasting_pool() -> None:
+    """Make room for another database in this process."""
+    if _lasting.pool is not None:
+        _lasting.pool = None
+        await close_database()
+
+
 @dataclass(frozen=True)
 class LastingDatabase:
     """A database that one test after the other has for itself."""
 
     url: str
     connection: asyncpg.Connection
+
+    async def open(self) -> None:
+        """Have the product's pool on it: the one of the test before, where it was left in order.
+
+        A connection of its own would cost each test more than what most of them do.
+        """
+        if _lasting.pool is None or _lasting.pool is not _pool_now():
+            await close_lasting_pool()
+            await open_database(self.url, name=LASTING)
+            await rows(pool(), "SELECT 1")  # now it is made
+            _lasting.pool = _pool_now()
+
+    async def leave(self) -> None:
+        """Keep the pool for the next test if it is idle and still the product's."""
+        mine = _lasting.pool
+        if mine is None or mine is not _pool_now() or mine.get_size() != mine.get_idle_size():
+            _lasting.pool = None
+            await close_database()
 
     async def empty(self) -> None:
         """Make it as a new one, in a hundredth of its time."""
