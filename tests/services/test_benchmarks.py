@@ -15,7 +15,7 @@ from tests.services.money import wallet_fen
 
 @pytest.fixture(autouse=True)
 def rare_searches_end() -> Iterator[None]:
-    """The benches tell Python's collector to search less, as a worker does: not so the next tests."""
+    """The benches tell Python to search for garbage less, as a worker does; others want it."""
     thresholds = gc.get_threshold()
     yield
     gc.set_threshold(*thresholds)
