@@ -2,14 +2,18 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
 
 import httpx
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from payments.alipay import client as alipay_client
 from payments.alipay import config as alipay_config
+from payments.alipay import signing
 from payments.alipay.client import AlipayPlatform
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
 from payments.sandbox.keys import SandboxKeys, ensure_keys
@@ -29,6 +33,16 @@ async def peer() -> AsyncIterator[Peer]:
     it.url = f"http://{host}:{port}"
     async with server:
         yield it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_read_once() -> Iterator[None]:
+    """To read a private key is to prove its primes: most of what a merchant's test would cost."""
+    read_once = cache(load_pem_private_key)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (signing, serialization):
+            patch.setattr(module, "load_pem_private_key", read_once)
+        yield
 
 
 @pytest.fixture(scope="session")
