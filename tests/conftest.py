@@ -1,6 +1,7 @@
 """What every room's tests may use: one PostgreSQL for the run, one Redis a worker, real ones."""
 
 import asyncio
+import gc
 import itertools
 import os
 import tempfile
@@ -76,6 +77,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no search for garbage needs to look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def plain_logs() -> Iterator[None]:
     """Tracebacks with every local take half a second to draw, in which nothing else runs."""
@@ -143,7 +150,9 @@ async def copy_schema(postgres_url: str, empty_schema: str) -> CopySchema:
     async def copied(name: str) -> str:
         await close_lasting_pool()
         own = f"{name}_{WORKER}_{next(numbers)}"
-        await run_sql(postgres_url, f"CREATE DATABASE {own} TEMPLATE {empty_schema}")
+        await run_sql(
+            postgres_url, f"CREATE DATABASE {own} TEMPLATE {empty_schema} STRATEGY FILE_COPY"
+        )
         return database_of(postgres_url, own)
 
     return copied

@@ -57,7 +57,7 @@ def _pool_now() -> Any:
     """The pool behind the product's connection, if it has one."""
     try:
         return getattr(pool(), "_pool", None)
-    except ConfigurationError:
+    except (ConfigurationError, RuntimeError):  # Tortoise knows of no database at all
         return None
 
 

@@ -1,8 +1,5 @@
 """Each benchmark of the books, in miniature: what it is measured on is what the product has."""
 
-import gc
-from collections.abc import Iterator
-
 import pytest
 
 from bench import audit as audit_bench
@@ -14,12 +11,10 @@ from tests.services.money import wallet_fen
 
 
 @pytest.fixture(autouse=True)
-def rare_searches_end() -> Iterator[None]:
-    """The benches tell Python to search for garbage less, as a worker does; others want it."""
-    thresholds = gc.get_threshold()
-    yield
-    gc.set_threshold(*thresholds)
-    gc.unfreeze()
+def search_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benches tell Python to search for garbage less, as a worker does; other tests want it."""
+    for bench in (open_days, closing):
+        monkeypatch.setattr(bench, "search_less", lambda: None)
 
 
 async def test_books_made_by_sql_are_good_books(database: None, database_url: str) -> None:
