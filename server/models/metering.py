@@ -114,7 +114,7 @@ class SettlementDue(Model):
     class Meta:
         app = "mallwatt"
         table = "settlement_due"
-        indexes = (Index(fields=("try_at",), name="idx_settlement_due_try"),)
+        indexes = (Index(fields=("try_at", "tenancy_id"), name="idx_settlement_due_try"),)
 
 
 class CorrectionDue(Model):
@@ -130,7 +130,7 @@ class CorrectionDue(Model):
     class Meta:
         app = "mallwatt"
         table = "correction_due"
-        indexes = (Index(fields=("try_at",), name="idx_correction_due_try"),)
+        indexes = (Index(fields=("try_at", "tenancy_id"), name="idx_correction_due_try"),)
 
 
 class MeterExchange(Model):

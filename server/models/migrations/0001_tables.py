@@ -1297,7 +1297,7 @@ class Migration(migrations.Migration):
             options={
                 "table": "correction_due",
                 "app": "mallwatt",
-                "indexes": [Index(fields=["try_at"], name="idx_correction_due_try")],
+                "indexes": [Index(fields=["try_at", "tenancy_id"], name="idx_correction_due_try")],
                 "pk_attr": "tenancy_id",
                 "table_description": "A tenancy whose closed days are to be rated anew from `first_day` on, at `try_at`.",
             },
@@ -1602,7 +1602,7 @@ class Migration(migrations.Migration):
             options={
                 "table": "settlement_due",
                 "app": "mallwatt",
-                "indexes": [Index(fields=["try_at"], name="idx_settlement_due_try")],
+                "indexes": [Index(fields=["try_at", "tenancy_id"], name="idx_settlement_due_try")],
                 "pk_attr": "tenancy_id",
                 "table_description": "A tenancy whose open days are to be projected again, from `first_day` on, at `try_at`.",
             },
