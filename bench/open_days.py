@@ -40,7 +40,8 @@ KEPT_AT_ONCE = 5_000
 class Size:
     """How much is measured: how many meters at once, how often, and how many by the ORM."""
 
-    rounds: Sequence[tuple[int, int]] = ((1_000, 6), (10_000, 3), (100_000, 1))
+    # The first time a day begins and takes the whole way: all of them once, then what is asked.
+    rounds: Sequence[tuple[int, int]] = ((100_000, 2), (10_000, 3), (1_000, 6))
     unrated: int = 10_000
     orm_loop: int = 200
     kept: int = 5_000
