@@ -64,6 +64,8 @@ async def test_subjects_and_scopes_are_counted_apart(database: None) -> None:
 
 async def test_forgetting_ends_a_block(database: None) -> None:
     await guesses.record_failure("code", "ann", NOW, limit=1, window_s=60)
+    with pytest.raises(LimitedError):
+        await guesses.check("code", "ann", NOW)
     await guesses.forget("code", "ann")
     await guesses.check("code", "ann", NOW)
 
