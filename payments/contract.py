@@ -4,9 +4,9 @@
 decides anything about money: it says what the platform said, verified, and lets services decide.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -71,6 +71,88 @@ class Trade:
     paid_at: datetime | None = None
 
 
+class RefundStatus(StrEnum):
+    """What became of one out_refund_no at its platform."""
+
+    UNKNOWN = "unknown"  # the platform never heard of it
+    PROCESSING = "processing"  # accepted, which is not yet given back
+    SUCCEEDED = "succeeded"
+    CLOSED = "closed"  # nothing was given back, and this number never will
+    ABNORMAL = "abnormal"  # the payer's account cannot take it: the money waits at the platform
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequest:
+    """Giving back `refund_fen` > 0 of a payment of `total_fen`; the same number on every try."""
+
+    out_trade_no: str
+    out_refund_no: str
+    refund_fen: int
+    total_fen: int
+    reason: str
+    notify_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """What the platform says of one out_refund_no; `refund_fen` unless UNKNOWN."""
+
+    out_refund_no: str
+    out_trade_no: str
+    status: RefundStatus
+    merchant_id: str
+    refund_fen: int | None = None
+    refund_id: str | None = None  # the platform's number, where it has one
+    finished_at: datetime | None = None  # None also where the platform does not say
+
+
+@dataclass(frozen=True, slots=True)
+class RefundNotice:
+    """A verified notice about a refund. `digest` names its decrypted content."""
+
+    platform: Platform
+    merchant_id: str
+    refund: Refund
+    digest: str
+    raw: str
+
+
+class BillEntryKind(StrEnum):
+    """Money that came, or money that went back."""
+
+    PAYMENT = "payment"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class BillEntry:
+    """A line of a platform's bill: `amount_fen` > 0, whichever way it went.
+
+    `out_refund_no` and `status` only for a refund; a refund still PROCESSING stands there too.
+    """
+
+    kind: BillEntryKind
+    out_trade_no: str
+    transaction_id: str
+    amount_fen: int
+    at: datetime
+    fee_fen: int = 0
+    out_refund_no: str | None = None
+    refund_id: str | None = None
+    status: RefundStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """All that one merchant was paid and gave back on a Chinese day, agreeing with its summary."""
+
+    platform: Platform
+    merchant_id: str
+    day: date
+    entries: Sequence[BillEntry]
+    digest: str  # sha256 over the bytes as they were fetched and unpacked; "" where there is none
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """A verified payment notice. `digest` names its decrypted content; `app_id` as it says."""
@@ -111,6 +193,14 @@ class PlatformUnavailableError(PaymentError):
 
 class PlatformRefusedError(PaymentError):
     """The platform understood and said no; `code` is its own."""
+
+
+class BillNotReadyError(PlatformUnavailableError):
+    """The platform has not made this day's bill yet: ask later."""
+
+
+class BillUnsoundError(PaymentError):
+    """A bill that contradicts its own hash, form or summary: nothing of it is believed."""
 
 
 class NoticeRejectedError(PaymentError):
