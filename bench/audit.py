@@ -63,9 +63,9 @@ FROM paid;
 INSERT INTO payment_order (id, top_up_id, site_id, platform, merchant_id, out_trade_no, method,
                            state, created_at, queries)
 SELECT n, n, 1, 'wechat', 'm', 'O' || n, 'wechat_jsapi', 'paid', at, 0 FROM paid;
-INSERT INTO payment_credit (platform, merchant_id, transaction_id, order_id, amount_fen, paid_at,
-                            ledger_transaction_id)
-SELECT 'wechat', 'm', 'P' || n, n, 5000, at, id FROM paid;
+INSERT INTO payment_credit (platform, merchant_id, transaction_id, out_trade_no, order_id,
+                            amount_fen, paid_at, ledger_transaction_id)
+SELECT 'wechat', 'm', 'P' || n, 'O' || n, n, 5000, at, id FROM paid;
 INSERT INTO ledger_transaction
     (id, site_id, flow, idempotency_key, input_hash, booked_at, created_at, details)
 SELECT id, 1, 'top_up.settled', 'payment:wechat:m:P' || n, encode(sha256(convert_to(

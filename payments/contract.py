@@ -235,7 +235,9 @@ class PaymentPlatform(Protocol):
         """Make an unpaid trade unpayable; closing twice, or an unknown one, is no error."""
         ...
 
-    def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
+    def parse_notice(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> Notice | RefundNotice:
         """Verify and read a notice (header names in lower case); raises NoticeRejectedError."""
         ...
 

@@ -70,7 +70,10 @@ class PaymentOrder(Model):
 
 
 class PaymentNotice(Model):
-    """The inbox: a verified notice, kept before it is answered (decision 9)."""
+    """The inbox: a verified notice, kept before it is answered (decision 9).
+
+    `trade` is what it says; of a refund where there is an `out_refund_no`, else of a payment.
+    """
 
     id = fields.BigIntField(primary_key=True)
     site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
@@ -80,6 +83,7 @@ class PaymentNotice(Model):
     merchant_id = fields.CharField(32)
     digest = fields.CharField(64)
     out_trade_no = fields.CharField(64)
+    out_refund_no = fields.CharField(64, null=True)
     trade: fields.Field[dict[str, object]] = fields.JSONField()
     content = fields.TextField()
     received_at = fields.DatetimeField()
@@ -102,6 +106,7 @@ class PaymentCredit(Model):
     platform = fields.CharField(16)
     merchant_id = fields.CharField(32)
     transaction_id = fields.CharField(64)
+    out_trade_no = fields.CharField(64)
     order: fields.ForeignKeyNullableRelation[PaymentOrder] = fields.ForeignKeyField(
         "mallwatt.PaymentOrder", related_name=False, null=True, on_delete=OnDelete.RESTRICT
     )
@@ -116,7 +121,11 @@ class PaymentCredit(Model):
 
 
 class PaymentCase(Model):
-    """A payment that no rule may credit by itself: shown to a manager, never lost."""
+    """A payment that no rule may credit by itself: shown to a manager, never lost.
+
+    With a `credit` its money is in suspense. A case that was decided is closed once what was
+    decided is done; it is open again where that failed.
+    """
 
     id = fields.BigIntField(primary_key=True)
     site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
@@ -125,10 +134,94 @@ class PaymentCase(Model):
     kind = fields.CharField(32)
     subject = fields.CharField(160)
     facts: fields.Field[dict[str, object]] = fields.JSONField()
+    tenancy: fields.ForeignKeyNullableRelation[Tenancy] = fields.ForeignKeyField(
+        "mallwatt.Tenancy", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    credit: fields.ForeignKeyNullableRelation[PaymentCredit] = fields.ForeignKeyField(
+        "mallwatt.PaymentCredit", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
     opened_at = fields.DatetimeField()
+    decision = fields.CharField(16, null=True)
+    decided_by = fields.CharField(64, null=True)
+    decided_at = fields.DatetimeField(null=True)
+    reason = fields.CharField(200, null=True)
     closed_at = fields.DatetimeField(null=True)
 
     class Meta:
         app = "mallwatt"
         table = "payment_case"
         unique_together = (("site", "kind", "subject"),)
+
+
+class Refund(Model):
+    """Money that somebody asked to be given back, from a wallet or (no wallet) from suspense."""
+
+    id = fields.BigIntField(primary_key=True)
+    no = fields.CharField(32, unique=True)
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    tenancy: fields.ForeignKeyNullableRelation[Tenancy] = fields.ForeignKeyField(
+        "mallwatt.Tenancy", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    wallet = fields.CharField(32, null=True)
+    case: fields.ForeignKeyNullableRelation[PaymentCase] = fields.ForeignKeyField(
+        "mallwatt.PaymentCase", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    amount_fen = fields.BigIntField()
+    reason = fields.CharField(200)
+    asked_by = fields.CharField(64)
+    approval_no = fields.CharField(32, null=True)
+    idempotency_key = fields.CharField(100)
+    input_hash = fields.CharField(64)
+    status = fields.CharField(16)
+    asked_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField(null=True)
+    started_at = fields.DatetimeField(null=True)
+    finished_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "refund"
+        unique_together = (("site", "idempotency_key"),)
+        indexes = (Index(fields=("tenancy_id", "asked_at"), name="idx_refund_tenancy"),)
+
+
+class RefundPart(Model):
+    """One try to give part of it back: to one original payment, or by hand (no `credit`)."""
+
+    id = fields.BigIntField(primary_key=True)
+    refund: fields.ForeignKeyRelation[Refund] = fields.ForeignKeyField(
+        "mallwatt.Refund", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    site: fields.ForeignKeyRelation[Site] = fields.ForeignKeyField(
+        "mallwatt.Site", related_name=False, on_delete=OnDelete.RESTRICT
+    )
+    credit: fields.ForeignKeyNullableRelation[PaymentCredit] = fields.ForeignKeyField(
+        "mallwatt.PaymentCredit", related_name=False, null=True, on_delete=OnDelete.RESTRICT
+    )
+    platform = fields.CharField(16, null=True)
+    merchant_id = fields.CharField(32, null=True)
+    out_trade_no = fields.CharField(64, null=True)
+    out_refund_no = fields.CharField(32, unique=True)
+    amount_fen = fields.BigIntField()
+    state = fields.CharField(16)
+    created_at = fields.DatetimeField()
+    try_at = fields.DatetimeField(null=True)
+    attempts = fields.IntField(default=0)
+    sent_at = fields.DatetimeField(null=True)
+    finished_at = fields.DatetimeField(null=True)
+    platform_refund_id = fields.CharField(64, null=True)
+    code = fields.CharField(64, null=True)
+    method = fields.CharField(16, null=True)
+    reference = fields.CharField(64, null=True)
+    paid_by = fields.CharField(64, null=True)
+
+    class Meta:
+        app = "mallwatt"
+        table = "refund_part"
+        indexes = (
+            Index(fields=("try_at",), name="idx_refund_part_due"),
+            Index(fields=("credit_id",), name="idx_refund_part_credit"),
+            Index(fields=("refund_id",), name="idx_refund_part_refund"),
+        )

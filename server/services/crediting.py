@@ -10,10 +10,11 @@ from enum import StrEnum
 from payments.contract import Platform, Trade, TradeStatus
 from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import payment_to_suspense, top_up_settled
-from server.models.database import Connection, Row, row, rows, to_json, transaction
+from server.models.database import Connection, Row, row, rows, transaction
 from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
+from server.services.payment_cases import NewCase, open_case
 from server.services.supply import decide_within
 
 ORDER = """
@@ -33,9 +34,9 @@ SEEN = """
 SELECT id FROM payment_credit WHERE platform = $1 AND merchant_id = $2 AND transaction_id = $3
 """
 CREDIT = """
-INSERT INTO payment_credit (platform, merchant_id, transaction_id, order_id, amount_fen, paid_at,
-                            ledger_transaction_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO payment_credit (platform, merchant_id, transaction_id, out_trade_no, order_id,
+                            amount_fen, paid_at, ledger_transaction_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
 """
 PAID = """
 UPDATE top_up SET status = 'paid', paid_at = $2, credited_at = $3 WHERE id = $1
@@ -50,10 +51,6 @@ WHERE id = (SELECT top_up_id FROM payment_order WHERE id = $1) AND credited_at I
 """
 GIVEN_BACK = "refunded_before_credit"
 ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
-CASE = """
-INSERT INTO payment_case (site_id, kind, subject, facts, opened_at)
-VALUES ($1, $2, $3, $4::jsonb, $5) ON CONFLICT (site_id, kind, subject) DO NOTHING
-"""
 
 
 class Outcome(StrEnum):
@@ -66,6 +63,7 @@ class Outcome(StrEnum):
     SECOND_PAYMENT = "second_payment"
     AFTER_MOVE_OUT = "after_move_out"
     CREDITED = "credited"
+    REFUND_TOLD = "refund_told"  # it was a notice about a refund
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,8 @@ async def _given_back(
         await rows(connection, TOP_UP_CLOSED, top_up["id"])
         subject = f"{platform.value}:{trade.out_trade_no}"
         facts = _case_facts(platform, trade)
-        await open_case(connection, site_id, GIVEN_BACK, subject, facts, now)
+        case = NewCase(site_id, GIVEN_BACK, subject, facts, top_up["tenancy_id"])
+        await open_case(connection, case, now)
     return Credited(Outcome.NOT_PAID, top_up["tenancy_id"])
 
 
@@ -201,13 +200,15 @@ async def _suspend(
     if posted.repeated:
         return False
     order_id = order["id"] if order is not None else None
-    await _record(connection, platform, trade, order_id, posted.transaction_id, now)
+    credit_id = await _record(connection, platform, trade, order_id, posted.transaction_id, now)
     if order_id is not None:
         await rows(connection, ORDER_PAID, order_id)
         await rows(connection, TOP_UP_SUSPENDED, order_id, trade.paid_at or now)
     subject = f"{platform.value}:{trade.transaction_id}"
+    tenancy_id = order["tenancy_id"] if order is not None else None
     facts = _case_facts(platform, trade)
-    await open_case(connection, site_id, outcome.value, subject, facts, now)
+    case = NewCase(site_id, outcome.value, subject, facts, tenancy_id, credit_id)
+    await open_case(connection, case, now)
     return True
 
 
@@ -220,18 +221,6 @@ def _case_facts(platform: Platform, trade: Trade) -> dict[str, object]:
     }
 
 
-async def open_case(
-    connection: Connection,
-    site_id: int,
-    kind: str,
-    subject: str,
-    facts: dict[str, object],
-    now: datetime,
-) -> None:
-    """Show a payment to a manager, once a kind and subject."""
-    await rows(connection, CASE, site_id, kind, subject[:160], to_json(facts), now)
-
-
 async def _record(
     connection: Connection,
     platform: Platform,
@@ -239,18 +228,15 @@ async def _record(
     order_id: int | None,
     ledger_transaction_id: int,
     now: datetime,
-) -> None:
-    await rows(
+) -> int:
+    made = await row(
         connection,
         CREDIT,
-        platform.value,
-        trade.merchant_id,
-        trade.transaction_id,
-        order_id,
-        trade.paid_fen,
-        trade.paid_at or now,
-        ledger_transaction_id,
+        *(platform.value, trade.merchant_id, trade.transaction_id, trade.out_trade_no[:64]),
+        *(order_id, trade.paid_fen, trade.paid_at or now, ledger_transaction_id),
     )
+    assert made is not None  # noqa: S101  INSERT … RETURNING answers its row
+    return int(made["id"])
 
 
 def _key(platform: Platform, trade: Trade) -> str:

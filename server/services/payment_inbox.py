@@ -3,15 +3,28 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from payments.contract import Notice, PaymentPlatform, Platform, Trade, TradeStatus
-from server.models.database import Row, from_json, row, rows, to_json, transaction
-from server.services.crediting import Credited, credit_within, open_case
+from payments.contract import (
+    Notice,
+    PaymentPlatform,
+    Platform,
+    Refund,
+    RefundNotice,
+    RefundStatus,
+    Trade,
+    TradeStatus,
+)
+from server.models.database import Connection, Row, from_json, row, rows, to_json, transaction
+from server.services.crediting import Credited, Outcome, credit_within
+from server.services.payment_cases import NewCase, open_case
+from server.services.refund_parts import told_within
 
+NUMBER_MAX = 64
 KEEP = """
-INSERT INTO payment_notice (site_id, platform, merchant_id, digest, out_trade_no, trade, content,
-                            received_at, attempts, try_at)
-VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, 0, $8)
+INSERT INTO payment_notice (site_id, platform, merchant_id, digest, out_trade_no, out_refund_no,
+                            trade, content, received_at, attempts, try_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, 0, $9)
 ON CONFLICT (platform, merchant_id, digest) DO NOTHING RETURNING id
 """
 KEPT = """
@@ -41,44 +54,48 @@ class Kept(StrEnum):
 
 
 async def keep(
-    site_id: int, platform: PaymentPlatform, notice: Notice, now: datetime
+    site_id: int, platform: PaymentPlatform, notice: Notice | RefundNotice, now: datetime
 ) -> tuple[Kept, int | None]:
     """Keep a verified notice; one that contradicts its merchant or order becomes a case."""
     async with transaction() as connection:
-        contradiction = _contradiction(platform, notice)
-        if contradiction is None and notice.trade.status is TradeStatus.PAID:
-            names = (platform.platform.value, notice.merchant_id, notice.trade.out_trade_no)
-            ordered = await row(connection, ORDERED, *names)
-            if ordered is not None and ordered["amount_fen"] != notice.trade.paid_fen:
-                contradiction = "other_amount"
+        contradiction = await _contradiction(connection, platform, notice)
         if contradiction is not None:
-            facts = _facts(notice)
             subject = f"notice:{platform.platform.value}:{notice.digest}"
-            await open_case(connection, site_id, contradiction, subject, facts, now)
+            case = NewCase(site_id, contradiction, subject, _facts(platform, notice))
+            await open_case(connection, case, now)
             return Kept.CONTRADICTED, None
         names = (platform.platform.value, notice.merchant_id, notice.digest)
+        about = _about(notice)
+        out_refund_no = about["out_refund_no"][:NUMBER_MAX] if "out_refund_no" in about else None
         kept = await row(
             connection,
             KEEP,
             site_id,
             *names,
-            notice.trade.out_trade_no[:64],
-            to_json(_trade_facts(notice.trade)),
-            notice.raw,
-            now,
+            *(about["out_trade_no"][:NUMBER_MAX], out_refund_no),
+            *(to_json(about), notice.raw, now),
         )
         kept = kept or await row(connection, KEPT, *names)
         return Kept.ACCEPTED, kept["id"] if kept else None
 
 
-def _contradiction(platform: PaymentPlatform, notice: Notice) -> str | None:
+async def _contradiction(
+    connection: Connection, platform: PaymentPlatform, notice: Notice | RefundNotice
+) -> str | None:
     if notice.merchant_id != platform.merchant_id:
         return "other_merchant"
+    if isinstance(notice, RefundNotice):
+        return None
     if notice.app_id != platform.app_id:
         return "other_app"
     if notice.trade.currency != "CNY":
         return "other_currency"
-    return None
+    if notice.trade.status is not TradeStatus.PAID:
+        return None
+    names = (platform.platform.value, notice.merchant_id, notice.trade.out_trade_no)
+    ordered = await row(connection, ORDERED, *names)
+    other = ordered is not None and ordered["amount_fen"] != notice.trade.paid_fen
+    return "other_amount" if other else None
 
 
 async def claim_open(now: datetime, limit: int) -> Sequence[int]:
@@ -88,27 +105,47 @@ async def claim_open(now: datetime, limit: int) -> Sequence[int]:
 
 
 async def settle(notice_id: int, now: datetime) -> Credited | None:
-    """Credit what a kept notice says; None where that is done already."""
+    """Do what a kept notice says, credit or refund; None where that is done already."""
     async with transaction() as connection:
         notice = await row(connection, OPEN, notice_id)
         if notice is None:
             return None
-        platform = Platform(notice["platform"])
-        credited = await credit_within(connection, notice["site_id"], platform, _trade(notice), now)
+        site_id, platform = notice["site_id"], Platform(notice["platform"])
+        if notice["out_refund_no"] is None:
+            credited = await credit_within(connection, site_id, platform, _trade(notice), now)
+        else:
+            tenancy_id = await told_within(connection, site_id, platform, _refund(notice), now)
+            credited = Credited(Outcome.REFUND_TOLD, tenancy_id)
         await rows(connection, SETTLED, notice_id, now, credited.outcome.value)
         return credited
 
 
-def _facts(notice: Notice) -> dict[str, object]:
+def _facts(platform: PaymentPlatform, notice: Notice | RefundNotice) -> dict[str, object]:
+    of_app = {"app_id": notice.app_id} if isinstance(notice, Notice) else {}
     return {
+        "platform": platform.platform.value,
         "merchant_id": notice.merchant_id,
-        "app_id": notice.app_id,
+        **of_app,
         "digest": notice.digest,
-        **_trade_facts(notice.trade),
+        **_about(notice),
     }
 
 
-def _trade_facts(trade: Trade) -> dict[str, object]:
+def _about(notice: Notice | RefundNotice) -> dict[str, Any]:
+    if isinstance(notice, Notice):
+        return _trade_facts(notice.trade)
+    return {
+        "out_trade_no": notice.refund.out_trade_no,
+        "out_refund_no": notice.refund.out_refund_no,
+        "status": notice.refund.status.value,
+        "merchant_id": notice.refund.merchant_id,
+        "refund_fen": notice.refund.refund_fen,
+        "refund_id": notice.refund.refund_id,
+        "finished_at": _iso(notice.refund.finished_at),
+    }
+
+
+def _trade_facts(trade: Trade) -> dict[str, Any]:
     return {
         "out_trade_no": trade.out_trade_no,
         "status": trade.status.value,
@@ -116,7 +153,7 @@ def _trade_facts(trade: Trade) -> dict[str, object]:
         "paid_fen": trade.paid_fen,
         "currency": trade.currency,
         "transaction_id": trade.transaction_id,
-        "paid_at": trade.paid_at.isoformat() if trade.paid_at else None,
+        "paid_at": _iso(trade.paid_at),
     }
 
 
@@ -129,5 +166,26 @@ def _trade(notice: Row) -> Trade:
         paid_fen=facts["paid_fen"],
         currency=facts["currency"],
         transaction_id=facts["transaction_id"],
-        paid_at=datetime.fromisoformat(facts["paid_at"]) if facts["paid_at"] else None,
+        paid_at=_time(facts["paid_at"]),
     )
+
+
+def _refund(notice: Row) -> Refund:
+    facts = from_json(notice["trade"])
+    return Refund(
+        out_refund_no=facts["out_refund_no"],
+        out_trade_no=facts["out_trade_no"],
+        status=RefundStatus(facts["status"]),
+        merchant_id=facts["merchant_id"],
+        refund_fen=facts["refund_fen"],
+        refund_id=facts["refund_id"],
+        finished_at=_time(facts["finished_at"]),
+    )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -16,6 +16,8 @@ from payments.contract import (
     PaymentRequest,
     Platform,
     PlatformUnavailableError,
+    Refund,
+    RefundNotice,
     Trade,
     TradeStatus,
 )
@@ -90,6 +92,12 @@ class FakePlatform:
         trade = self.trades[json.loads(body)["out_trade_no"]]
         digest = hashlib.sha256(body).hexdigest()
         return Notice(self.platform, self.merchant_id, self.app_id, trade, digest, body.decode())
+
+    def refund_notice_of(self, refund: Refund) -> RefundNotice:
+        """The notice that the platform would send, verified."""
+        raw = json.dumps([refund.out_refund_no, refund.status])
+        digest = hashlib.sha256(raw.encode()).hexdigest()
+        return RefundNotice(self.platform, self.merchant_id, refund, digest, raw)
 
     def acknowledge(self, *, accepted: bool, reason: str = "") -> NoticeAnswer:
         """Plain words."""

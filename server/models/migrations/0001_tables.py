@@ -512,46 +512,6 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
-            name="PaymentCase",
-            fields=[
-                (
-                    "id",
-                    fields.BigIntField(
-                        generated=True, primary_key=True, unique=True, db_index=True
-                    ),
-                ),
-                (
-                    "site",
-                    fields.ForeignKeyField(
-                        "mallwatt.Site",
-                        source_field="site_id",
-                        db_constraint=True,
-                        to_field="id",
-                        related_name=False,
-                        on_delete=OnDelete.RESTRICT,
-                    ),
-                ),
-                ("kind", fields.CharField(max_length=32)),
-                ("subject", fields.CharField(max_length=160)),
-                (
-                    "facts",
-                    fields.JSONField(
-                        encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
-                    ),
-                ),
-                ("opened_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("closed_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "payment_case",
-                "app": "mallwatt",
-                "unique_together": (("site", "kind", "subject"),),
-                "pk_attr": "id",
-                "table_description": "A payment that no rule may credit by itself: shown to a manager, never lost.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
             name="PaymentNotice",
             fields=[
                 (
@@ -575,6 +535,7 @@ class Migration(migrations.Migration):
                 ("merchant_id", fields.CharField(max_length=32)),
                 ("digest", fields.CharField(max_length=64)),
                 ("out_trade_no", fields.CharField(max_length=64)),
+                ("out_refund_no", fields.CharField(null=True, max_length=64)),
                 (
                     "trade",
                     fields.JSONField(
@@ -1754,6 +1715,7 @@ class Migration(migrations.Migration):
                 ("platform", fields.CharField(max_length=16)),
                 ("merchant_id", fields.CharField(max_length=32)),
                 ("transaction_id", fields.CharField(max_length=64)),
+                ("out_trade_no", fields.CharField(max_length=64)),
                 (
                     "order",
                     fields.ForeignKeyField(
@@ -1776,6 +1738,221 @@ class Migration(migrations.Migration):
                 "unique_together": (("platform", "merchant_id", "transaction_id"),),
                 "pk_attr": "id",
                 "table_description": "A payment that reached the books: once a merchant and transaction id, for ever.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="PaymentCase",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                (
+                    "site",
+                    fields.ForeignKeyField(
+                        "mallwatt.Site",
+                        source_field="site_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("kind", fields.CharField(max_length=32)),
+                ("subject", fields.CharField(max_length=160)),
+                (
+                    "facts",
+                    fields.JSONField(
+                        encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads
+                    ),
+                ),
+                (
+                    "tenancy",
+                    fields.ForeignKeyField(
+                        "mallwatt.Tenancy",
+                        source_field="tenancy_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                (
+                    "credit",
+                    fields.ForeignKeyField(
+                        "mallwatt.PaymentCredit",
+                        source_field="credit_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("opened_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("decision", fields.CharField(null=True, max_length=16)),
+                ("decided_by", fields.CharField(null=True, max_length=64)),
+                ("decided_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("reason", fields.CharField(null=True, max_length=200)),
+                ("closed_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "payment_case",
+                "app": "mallwatt",
+                "unique_together": (("site", "kind", "subject"),),
+                "pk_attr": "id",
+                "table_description": "A payment that no rule may credit by itself: shown to a manager, never lost.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="Refund",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                ("no", fields.CharField(unique=True, max_length=32)),
+                (
+                    "site",
+                    fields.ForeignKeyField(
+                        "mallwatt.Site",
+                        source_field="site_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                (
+                    "tenancy",
+                    fields.ForeignKeyField(
+                        "mallwatt.Tenancy",
+                        source_field="tenancy_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("wallet", fields.CharField(null=True, max_length=32)),
+                (
+                    "case",
+                    fields.ForeignKeyField(
+                        "mallwatt.PaymentCase",
+                        source_field="case_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("amount_fen", fields.BigIntField()),
+                ("reason", fields.CharField(max_length=200)),
+                ("asked_by", fields.CharField(max_length=64)),
+                ("approval_no", fields.CharField(null=True, max_length=32)),
+                ("idempotency_key", fields.CharField(max_length=100)),
+                ("input_hash", fields.CharField(max_length=64)),
+                ("status", fields.CharField(max_length=16)),
+                ("asked_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("expires_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("started_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                (
+                    "finished_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
+            ],
+            options={
+                "table": "refund",
+                "app": "mallwatt",
+                "unique_together": (("site", "idempotency_key"),),
+                "indexes": [Index(fields=["tenancy_id", "asked_at"], name="idx_refund_tenancy")],
+                "pk_attr": "id",
+                "table_description": "Money that somebody asked to be given back, from a wallet or (no wallet) from suspense.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="RefundPart",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                (
+                    "refund",
+                    fields.ForeignKeyField(
+                        "mallwatt.Refund",
+                        source_field="refund_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                (
+                    "site",
+                    fields.ForeignKeyField(
+                        "mallwatt.Site",
+                        source_field="site_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                (
+                    "credit",
+                    fields.ForeignKeyField(
+                        "mallwatt.PaymentCredit",
+                        source_field="credit_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("platform", fields.CharField(null=True, max_length=16)),
+                ("merchant_id", fields.CharField(null=True, max_length=32)),
+                ("out_trade_no", fields.CharField(null=True, max_length=64)),
+                ("out_refund_no", fields.CharField(unique=True, max_length=32)),
+                ("amount_fen", fields.BigIntField()),
+                ("state", fields.CharField(max_length=16)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("try_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("attempts", fields.IntField(default=0)),
+                ("sent_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                (
+                    "finished_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
+                ("platform_refund_id", fields.CharField(null=True, max_length=64)),
+                ("code", fields.CharField(null=True, max_length=64)),
+                ("method", fields.CharField(null=True, max_length=16)),
+                ("reference", fields.CharField(null=True, max_length=64)),
+                ("paid_by", fields.CharField(null=True, max_length=64)),
+            ],
+            options={
+                "table": "refund_part",
+                "app": "mallwatt",
+                "indexes": [
+                    Index(fields=["try_at"], name="idx_refund_part_due"),
+                    Index(fields=["credit_id"], name="idx_refund_part_credit"),
+                    Index(fields=["refund_id"], name="idx_refund_part_refund"),
+                ],
+                "pk_attr": "id",
+                "table_description": "One try to give part of it back: to one original payment, or by hand (no `credit`).",
             },
             bases=["Model"],
         ),

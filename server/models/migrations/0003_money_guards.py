@@ -184,10 +184,69 @@ CREATE TRIGGER never_emptied BEFORE TRUNCATE ON approval
 CREATE INDEX manager_act_by_subject ON manager_act (site_id, subject, id);
 """
 
+# Of a refund, its parts and a case only how far they are may change, and at their end nothing.
+REFUNDS = """
+ALTER TABLE refund ADD CONSTRAINT refund_amount_positive CHECK (amount_fen > 0),
+    ADD CONSTRAINT refund_from_wallet_or_case CHECK (
+        (wallet IS NULL) = (case_id IS NOT NULL) AND (wallet IS NULL OR tenancy_id IS NOT NULL)),
+    ADD CONSTRAINT refund_status CHECK (status IN
+        ('waiting', 'rejected', 'expired', 'in_progress', 'done', 'partly', 'failed')),
+    ADD CONSTRAINT refund_finished CHECK (
+        (finished_at IS NULL) = (status IN ('waiting', 'in_progress')));
+ALTER TABLE refund_part ADD CONSTRAINT refund_part_amount_positive CHECK (amount_fen > 0),
+    ADD CONSTRAINT refund_part_state CHECK (
+        state IN ('due', 'processing', 'abnormal', 'to_pay', 'done', 'failed', 'replaced')),
+    ADD CONSTRAINT refund_part_finished CHECK (
+        (finished_at IS NULL) = (state IN ('due', 'processing', 'abnormal', 'to_pay'))),
+    ADD CONSTRAINT refund_part_of_payment CHECK (
+        (credit_id IS NULL) = (platform IS NULL) AND (credit_id IS NULL) = (merchant_id IS NULL)
+        AND (credit_id IS NULL) = (out_trade_no IS NULL)),
+    ADD CONSTRAINT refund_part_by_hand CHECK (
+        credit_id IS NOT NULL OR state IN ('to_pay', 'failed') OR (state = 'done'
+            AND method IN ('cash', 'bank_transfer') AND reference <> '' AND paid_by <> ''));
+ALTER TABLE payment_case ADD CONSTRAINT payment_case_decided_whole CHECK (
+    (decided_at IS NULL) = (decision IS NULL) AND (decided_at IS NULL) = (decided_by IS NULL)
+    AND (closed_at IS NULL OR decided_at IS NOT NULL));
+-- the first argument names when it ended, all of them what may change until then
+CREATE FUNCTION keep_money_facts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND to_jsonb(OLD) ->> TG_ARGV[0] IS NULL
+        AND to_jsonb(OLD) - TG_ARGV = to_jsonb(NEW) - TG_ARGV THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'of a % only how far it is may change, until its end: % refused',
+        TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER keep_money_facts BEFORE UPDATE OR DELETE ON refund FOR EACH ROW
+    EXECUTE FUNCTION keep_money_facts('finished_at', 'status', 'started_at');
+CREATE TRIGGER keep_money_facts BEFORE UPDATE OR DELETE ON refund_part FOR EACH ROW
+    EXECUTE FUNCTION keep_money_facts('finished_at', 'state', 'try_at', 'attempts', 'sent_at',
+        'platform_refund_id', 'code', 'method', 'reference', 'paid_by');
+CREATE TRIGGER keep_money_facts BEFORE UPDATE OR DELETE ON payment_case FOR EACH ROW
+    EXECUTE FUNCTION keep_money_facts('closed_at', 'decision', 'decided_by', 'decided_at',
+        'reason');
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON refund
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON refund_part
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON payment_case
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE INDEX payment_case_open ON payment_case (site_id, opened_at) WHERE closed_at IS NULL;
+CREATE INDEX payment_case_credit ON payment_case (credit_id);
+CREATE INDEX refund_waiting ON refund (tenancy_id) WHERE status = 'waiting';
+CREATE INDEX refund_expiring ON refund (expires_at) WHERE status = 'waiting';
+CREATE INDEX refund_of_case ON refund (case_id);
+"""
+
 
 class Migration(migrations.Migration):
     """Same site, accounts that may meet, one wallet, no transaction without its transfers."""
 
     dependencies = [("mallwatt", "0002_partitions_and_guards")]
 
-    operations = [ops.RunSQL(ROUTING), ops.RunSQL(GUARDS), ops.RunSQL(APPROVALS)]
+    operations = [
+        ops.RunSQL(ROUTING),
+        ops.RunSQL(GUARDS),
+        ops.RunSQL(APPROVALS),
+        ops.RunSQL(REFUNDS),
+    ]
