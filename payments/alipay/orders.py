@@ -1,12 +1,8 @@
 """Trades at Alipay: what is asked (by the official SDK's models) and what an answer says."""
 
-# ruff: noqa: PLC0415 - load_sdk imports late: 0.35 s that only a process with an order owes
-
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from payments.alipay.config import AlipayMerchant
 from payments.alipay.formats import (
@@ -15,6 +11,7 @@ from payments.alipay.formats import (
     shanghai_text,
     yuan_text,
 )
+from payments.alipay.sdk import Sdk, asked, params_of
 from payments.contract import Method, PaymentRequest, PlatformRefusedError, Trade, TradeStatus
 
 WAP_PAY = "alipay.trade.wap.pay"
@@ -31,35 +28,6 @@ _TRADE_NO = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 _REFUSED_IN_SUBJECT = re.compile(r"[/=&\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Sdk:
-    """The request and model classes of alipay-sdk-python that are used here."""
-
-    wap_pay: tuple[Callable[..., Any], Callable[[], Any]]
-    precreate: tuple[Callable[..., Any], Callable[[], Any]]
-    query: tuple[Callable[..., Any], Callable[[], Any]]
-    close: tuple[Callable[..., Any], Callable[[], Any]]
-
-
-def load_sdk() -> Sdk:
-    """Import the SDK's classes: 0.35 s the first time, so never at start and never on the loop."""
-    from alipay.aop.api.domain.AlipayTradeCloseModel import AlipayTradeCloseModel
-    from alipay.aop.api.domain.AlipayTradePrecreateModel import AlipayTradePrecreateModel
-    from alipay.aop.api.domain.AlipayTradeQueryModel import AlipayTradeQueryModel
-    from alipay.aop.api.domain.AlipayTradeWapPayModel import AlipayTradeWapPayModel
-    from alipay.aop.api.request.AlipayTradeCloseRequest import AlipayTradeCloseRequest
-    from alipay.aop.api.request.AlipayTradePrecreateRequest import AlipayTradePrecreateRequest
-    from alipay.aop.api.request.AlipayTradeQueryRequest import AlipayTradeQueryRequest
-    from alipay.aop.api.request.AlipayTradeWapPayRequest import AlipayTradeWapPayRequest
-
-    return Sdk(
-        wap_pay=(AlipayTradeWapPayRequest, AlipayTradeWapPayModel),
-        precreate=(AlipayTradePrecreateRequest, AlipayTradePrecreateModel),
-        query=(AlipayTradeQueryRequest, AlipayTradeQueryModel),
-        close=(AlipayTradeCloseRequest, AlipayTradeCloseModel),
-    )
-
-
 def order_params(
     sdk: Sdk, merchant: AlipayMerchant, request: PaymentRequest, now: datetime
 ) -> dict[str, str]:
@@ -73,36 +41,23 @@ def order_params(
     model.subject = _REFUSED_IN_SUBJECT.sub(" ", request.description)[:SUBJECT_CHARS_MAX]
     model.seller_id = merchant.seller_id
     model.time_expire = shanghai_text(request.expires_at)
-    asked = make_request(biz_model=model)
-    asked.notify_url = request.notify_url
+    wanted = make_request(biz_model=model)
+    wanted.notify_url = request.notify_url
     if wap:
         model.product_code = "QUICK_WAP_WAY"
         model.quit_url = request.return_url
-        asked.return_url = request.return_url
-    return _params(asked)
+        wanted.return_url = request.return_url
+    return params_of(wanted)
 
 
 def query_params(sdk: Sdk, out_trade_no: str) -> dict[str, str]:
     """The parameters of a query."""
-    return _named(sdk.query, out_trade_no)
+    return asked(sdk.query, out_trade_no=out_trade_no)
 
 
 def close_params(sdk: Sdk, out_trade_no: str) -> dict[str, str]:
     """The parameters of a close."""
-    return _named(sdk.close, out_trade_no)
-
-
-def _named(
-    classes: tuple[Callable[..., Any], Callable[[], Any]], out_trade_no: str
-) -> dict[str, str]:
-    make_request, make_model = classes
-    model = make_model()
-    model.out_trade_no = out_trade_no
-    return _params(make_request(biz_model=model))
-
-
-def _params(request: Any) -> dict[str, str]:
-    return {str(name): str(value) for name, value in request.get_params().items()}
+    return asked(sdk.close, out_trade_no=out_trade_no)
 
 
 def _check(request: PaymentRequest, now: datetime) -> None:
@@ -131,8 +86,8 @@ def read_trade(facts: Mapping[str, str], merchant_id: str) -> Trade:
     if not is_out_trade_no(out_trade_no):
         raise ValueError("no order number")
     paid_at = facts.get("gmt_payment") or facts.get("send_pay_date")
-    refunded_fen = fen_from_yuan(facts.get("refund_fee") or "0")
-    status = _status(facts.get("trade_status", ""), paid=bool(paid_at), refunded=refunded_fen > 0)
+    refunded = fen_from_yuan(facts.get("refund_fee") or "0") > 0 or bool(facts.get("gmt_refund"))
+    status = _status(facts.get("trade_status", ""), paid=bool(paid_at), refunded=refunded)
     if status not in {TradeStatus.PAID, TradeStatus.REFUNDED}:
         return Trade(out_trade_no, status, merchant_id)
     trade_no = facts.get("trade_no", "")

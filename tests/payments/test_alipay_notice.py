@@ -100,6 +100,12 @@ def test_a_notice_tells_who_paid_what_when_to_whom(platform: AlipayPlatform) -> 
         ({"trade_status": "TRADE_FINISHED"}, TradeStatus.PAID, 8880),
         ({"trade_status": "TRADE_SUCCESS", "refund_fee": "0.00"}, TradeStatus.PAID, 8880),
         ({"trade_status": "TRADE_SUCCESS", "refund_fee": "8.80"}, TradeStatus.REFUNDED, 8880),
+        (
+            {"trade_status": "TRADE_SUCCESS", "gmt_refund": "2026-05-24 11:00:00.123"},
+            TradeStatus.REFUNDED,
+            8880,
+        ),
+        ({"trade_status": "TRADE_FINISHED", "refund_fee": "8.80"}, TradeStatus.REFUNDED, 8880),
         ({"trade_status": "TRADE_CLOSED", "gmt_payment": ""}, TradeStatus.CLOSED, None),
         ({"trade_status": "TRADE_CLOSED"}, TradeStatus.REFUNDED, 8880),
         (
@@ -119,6 +125,38 @@ def test_statuses_and_amounts(
     trade = platform.parse_notice({}, signed(PAID | said), NOW).trade
 
     assert (trade.status, trade.paid_fen) == (status, paid_fen)
+
+
+def test_each_partial_refund_is_told_anew_and_none_as_a_payment(platform: AlipayPlatform) -> None:
+    told = [
+        platform.parse_notice({}, signed(PAID | change), NOW)
+        for change in (
+            {},
+            {
+                "refund_fee": "8.80",
+                "gmt_refund": "2026-05-24 11:00:00.123",
+                "out_biz_no": "R1",
+                "notify_id": "2026052401222110000000000000000002",
+            },
+            {
+                "refund_fee": "18.80",
+                "gmt_refund": "2026-05-24 12:00:00.456",
+                "out_biz_no": "R2",
+                "notify_id": "2026052401222120000000000000000003",
+            },
+            {
+                "refund_fee": "88.80",
+                "gmt_refund": "2026-05-24 13:00:00.789",
+                "out_biz_no": "R3",
+                "notify_id": "2026052401222130000000000000000004",
+                "trade_status": "TRADE_CLOSED",
+            },
+        )
+    ]
+
+    assert [one.trade.status for one in told] == [TradeStatus.PAID, *[TradeStatus.REFUNDED] * 3]
+    assert {one.trade.transaction_id for one in told} == {PAID["trade_no"]}
+    assert len({one.digest for one in told}) == len(told)
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "gbk", "GB2312"])
@@ -260,6 +298,23 @@ def test_only_forms_are_notices(platform: AlipayPlatform, content_type: str, tak
             parse()
 
 
+@given(
+    st.sampled_from(["TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_CLOSED"]),
+    st.integers(1, 8880).map(lambda fen: f"{fen // 100}.{fen % 100:02d}"),
+    st.booleans(),
+)
+def test_money_that_went_back_is_never_read_as_paid(
+    platform: AlipayPlatform, status: str, refund_fee: str, with_time: bool
+) -> None:
+    back = {"trade_status": status, "refund_fee": refund_fee}
+    if with_time:
+        back["gmt_refund"] = "2026-05-24 11:00:00.123"
+
+    trade = platform.parse_notice({}, signed(PAID | back), NOW).trade
+
+    assert (trade.status, trade.paid_fen) == (TradeStatus.REFUNDED, 8880)
+
+
 def test_alipay_reads_exactly_one_word(platform: AlipayPlatform) -> None:
     assert platform.acknowledge(accepted=True) == NoticeAnswer(200, b"success", "text/plain")
     assert platform.acknowledge(accepted=False, reason="merchant") == NoticeAnswer(
@@ -281,7 +336,8 @@ def spoilt(body: bytes) -> st.SearchStrategy[bytes]:
 def signed_junk() -> st.SearchStrategy[bytes]:
     """Truly signed, with any text in some fields."""
     texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-    changes = st.dictionaries(st.sampled_from(sorted(PAID)), texts, max_size=6)
+    names = [*sorted(PAID), "refund_fee", "gmt_refund", "gmt_close", "alipay_cert_sn"]
+    changes = st.dictionaries(st.sampled_from(names), texts, max_size=6)
     return changes.map(lambda changed: signed(PAID | changed))
 
 

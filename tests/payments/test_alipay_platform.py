@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from payments.alipay import client, config
+from payments.alipay import config, gateway
 from payments.alipay.client import AlipayPlatform, build
 from payments.contract import (
     Method,
@@ -417,8 +417,8 @@ Query = Callable[[bytes | None], Awaitable[tuple[object, int]]]
 @pytest.fixture
 def query_gets(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Query:
     """Query at a gateway that always answers this; the trade or the error, and the attempts."""
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setattr(client, "CALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(gateway, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(gateway, "CALL_TIMEOUT_S", 0.2)
 
     async def query(reply: bytes | None) -> tuple[object, int]:
         heads: list[bytes] = []
@@ -483,7 +483,7 @@ async def test_trouble_is_tried_three_times_and_decides_nothing(
     error, attempts = await query_gets(reply)
 
     assert isinstance(error, PlatformUnavailableError)
-    assert (error.code, attempts) == (code, client.ATTEMPTS_MAX)
+    assert (error.code, attempts) == (code, gateway.ATTEMPTS_MAX)
 
 
 @pytest.mark.parametrize(
@@ -528,8 +528,8 @@ async def test_a_final_refusal_is_not_repeated(sandbox: Sandbox, query_gets: Que
 async def test_a_silent_gateway_is_left_in_time(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setattr(client, "CALL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(gateway, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(gateway, "CALL_TIMEOUT_S", 0.05)
     held: list[asyncio.StreamWriter] = []
 
     async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -292,7 +292,8 @@ def test_yuan_and_fen_are_the_same_money(fen: int) -> None:
     assert formats.fen_from_yuan(formats.yuan_text(fen)) == fen
 
 
-def test_importing_the_provider_does_not_load_the_sdk() -> None:
-    code = "import payments.alipay.client, sys; sys.exit('alipay' in sys.modules)"
+@pytest.mark.parametrize("module", ["payments.alipay.client", "server.app"])
+def test_importing_does_not_load_the_sdk_which_only_a_payment_needs(module: str) -> None:
+    code = f"import {module}, sys; sys.exit('alipay' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603 - our own interpreter

@@ -1,0 +1,145 @@
+"""Alipay's gateway for one app: signed calls, verified answers, bounded in tries and time."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from ipaddress import ip_address
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from payments.alipay import errors, signing
+from payments.alipay.answers import read_answer
+from payments.alipay.config import PRIVATE_KEY_SETTING, PUBLIC_KEY_SETTING, AlipayMerchant
+from payments.alipay.formats import shanghai_text
+from payments.contract import PlatformRefusedError, PlatformUnavailableError
+from payments.tls import trusted_roots
+
+ANSWER_BYTES_MAX = 262_144
+ATTEMPTS_MAX = 3
+BACKOFF_S = 0.2  # doubled each time, with full jitter on top
+CALL_TIMEOUT_S = 8.0  # of a whole attempt; a slow trickle ends too
+TOTAL_S = 25.0  # of whatever one caller waits for, all attempts and calls together
+_TIMEOUT = httpx.Timeout(CALL_TIMEOUT_S, connect=3.0)
+_LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=8)
+_BODY_FIELD = "biz_content"  # the official SDKs post it and put all else in the query
+
+_random = secrets.SystemRandom()
+
+
+class Gateway:
+    """Signs what is asked, believes only what Alipay signed.
+
+    Every call may be repeated (same number, same effect), so what is transient is tried up to
+    ATTEMPTS_MAX times.
+    """
+
+    def __init__(self, merchant: AlipayMerchant, url: str) -> None:
+        self.url = url
+        self.public_key = signing.public_key(merchant.alipay_public_key_pem, PUBLIC_KEY_SETTING)
+        self._app_id = merchant.app_id
+        self._private_key = signing.private_key(merchant.private_key_pem, PRIVATE_KEY_SETTING)
+        # A proxy of the environment is for the real platform, never for this machine.
+        self._http = httpx.AsyncClient(
+            verify=trusted_roots(),
+            timeout=_TIMEOUT,
+            limits=_LIMITS,
+            trust_env=not is_loopback(urlsplit(url).hostname or ""),
+        )
+
+    def page_url(self, params: Mapping[str, str], now: datetime) -> str:
+        """The signed URL of a page that the payer's browser opens."""
+        return f"{self.url}?{urlencode(self._signed(params, now))}"
+
+    async def call(
+        self, params: Mapping[str, str], now: datetime, **about: str
+    ) -> Mapping[str, str]:
+        """One call; the verified answer with code 10000 that says what is in `about`."""
+        for attempt in range(ATTEMPTS_MAX - 1):
+            try:
+                return await self._call_once(params, now, about)
+            except PlatformUnavailableError:
+                await asyncio.sleep(BACKOFF_S * 2**attempt * (1 + _random.random()))
+        return await self._call_once(params, now, about)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._http.aclose()
+
+    def _signed(self, params: Mapping[str, str], now: datetime) -> dict[str, str]:
+        asked = {
+            **params,
+            "app_id": self._app_id,
+            "format": "json",
+            "charset": "utf-8",
+            "sign_type": "RSA2",
+            "timestamp": shanghai_text(now),
+        }
+        content = signing.canonical(asked, without=frozenset({"sign"}))
+        asked["sign"] = signing.sign(self._private_key, content.encode("utf-8"))
+        return asked
+
+    async def _call_once(
+        self, params: Mapping[str, str], now: datetime, about: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        method = params["method"]
+        asked = self._signed(params, now)
+        body = {_BODY_FIELD: asked.pop(_BODY_FIELD)}
+        answer = read_answer(await self._post(method, asked, body), method, self.public_key)
+        if answer.get("code") != errors.OK:
+            raise errors.refusal(method, answer)
+        for name, value in about.items():
+            if answer.get(name) != value:
+                raise errors.unproven(method, f"the answer is about another {name}")
+        return answer
+
+    async def _post(self, method: str, query: Mapping[str, str], body: Mapping[str, str]) -> bytes:
+        try:
+            async with (
+                asyncio.timeout(CALL_TIMEOUT_S),
+                self._http.stream("POST", self.url, params=query, data=body) as response,
+            ):
+                _raise_for_status(method, response.status_code)
+                return await _bounded(method, response)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            reason = type(error).__name__
+            raise PlatformUnavailableError(f"{method}: no answer ({reason})") from error
+
+
+@asynccontextmanager
+async def in_time(method: str, total_s: float | None = None) -> AsyncIterator[None]:
+    """What is awaited inside ends by then, or as PlatformUnavailableError."""
+    limit_s = TOTAL_S if total_s is None else total_s
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise PlatformUnavailableError(f"{method}: not done in {limit_s:g} s") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _raise_for_status(method: str, status: int) -> None:
+    if status == httpx.codes.OK:
+        return
+    detail, code = f"{method}: HTTP {status}", f"http_{status}"
+    if status >= 500 or status in {408, 425, 429}:
+        raise PlatformUnavailableError(detail, code=code)
+    raise PlatformRefusedError(detail, code=code)
+
+
+async def _bounded(method: str, response: httpx.Response) -> bytes:
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > ANSWER_BYTES_MAX:
+            raise errors.unproven(method, f"more than {ANSWER_BYTES_MAX} bytes")
+    return bytes(content)
