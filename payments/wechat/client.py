@@ -1,13 +1,10 @@
 """WeChat Pay as a `PaymentPlatform`: bounded calls, typed errors, verified facts."""
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Protocol
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 
 from payments.contract import (
@@ -19,29 +16,23 @@ from payments.contract import (
     Platform,
     PlatformRefusedError,
     PlatformUnavailableError,
+    Refund,
+    RefundRequest,
+    RefundStatus,
     Trade,
     TradeStatus,
 )
-from payments.wechat import errors, notice, orders
+from payments.wechat import errors, notice, orders, refunds
+from payments.wechat.calls import Answer, content_of, in_time, persist
 from payments.wechat.config import API_URL, WeChatMerchant
 from payments.wechat.sdk import open_sdk
-
-ATTEMPTS_MAX = 3
-BACKOFF_S = 0.2  # doubled each time, with full jitter on top
-CALL_TIMEOUT_S = 8.0
-
-_random = secrets.SystemRandom()
-
-
-class _Call(Protocol):
-    def __call__(self) -> Awaitable[tuple[int, str | bytes]]: ...
 
 
 class WeChatPlatform:
     """One merchant at WeChat Pay; see `payments.contract.PaymentPlatform`.
 
-    Every call may be repeated by the platform's own rules (same out_trade_no, same effect), so
-    what is transient is tried up to ATTEMPTS_MAX times.
+    Every call may be repeated by the platform's own rules (same number, same effect), so what is
+    transient is tried again as `calls.persist` does it.
     """
 
     platform = Platform.WECHAT
@@ -91,6 +82,41 @@ class WeChatPlatform:
             if error.code not in errors.ORDER_UNKNOWN | errors.ORDER_CLOSED:
                 raise
 
+    async def refund(self, request: RefundRequest, now: datetime) -> Refund:
+        """Ask for money to go back; PROCESSING means no more than accepted.
+
+        A refusal counts only if WeChat Pay does not know the number: an earlier try, whose answer
+        was lost, may have been accepted. What cannot be told raises PlatformUnavailableError.
+        """
+        arguments = refunds.refund_arguments(request)
+        sdk = self._sdk.at(now)
+        numbers = (request.out_trade_no, request.out_refund_no)
+        async with in_time():
+            try:
+                answer = await _call(lambda: sdk.refund(**arguments))
+            except PlatformRefusedError as refusal:
+                found = await self._despite(refusal, *numbers, now)
+                if found.status is RefundStatus.UNKNOWN:
+                    raise
+                return found
+        refund = refunds.refund_from_answer(answer, self.merchant_id, *numbers)
+        if refund.refund_fen != request.refund_fen:
+            raise PlatformUnavailableError("the answer names another amount", code="BAD_ANSWER")
+        return refund
+
+    async def query_refund(self, out_trade_no: str, out_refund_no: str, now: datetime) -> Refund:
+        """The refund as WeChat Pay has it (status UNKNOWN where it has none)."""
+        orders.check_out_trade_no(out_trade_no)
+        refunds.check_out_refund_no(out_refund_no)
+        sdk = self._sdk.at(now)
+        try:
+            answer = await _call(lambda: sdk.query_refund(out_refund_no=out_refund_no))
+        except PlatformRefusedError as error:
+            if error.code not in errors.REFUND_UNKNOWN:
+                raise
+            return Refund(out_refund_no, out_trade_no, RefundStatus.UNKNOWN, self.merchant_id)
+        return refunds.refund_from_answer(answer, self.merchant_id, out_trade_no, out_refund_no)
+
     def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
         """Verify and read a notice (header names in lower case); raises NoticeRejectedError."""
         return notice.read_notice(
@@ -104,6 +130,18 @@ class WeChatPlatform:
     async def aclose(self) -> None:
         """Close connections."""
         await self._sdk.aclose()
+
+    async def _despite(
+        self, refusal: PlatformRefusedError, out_trade_no: str, out_refund_no: str, now: datetime
+    ) -> Refund:
+        """What became of a number whose last try was refused."""
+        try:
+            return await self.query_refund(out_trade_no, out_refund_no, now)
+        except PlatformRefusedError as error:
+            raise PlatformUnavailableError(
+                f"refused ({refusal.detail}), and so is the question what became of it",
+                code=error.code,
+            ) from refusal
 
     def _requested_payment(self, prepay_id: str, now: datetime) -> dict[str, str]:
         time_stamp, nonce = str(int(now.timestamp())), secrets.token_hex(16)
@@ -125,27 +163,11 @@ def build(config: WeChatMerchant, base_url: str = API_URL) -> WeChatPlatform:
     return WeChatPlatform(config, base_url)
 
 
-async def _call(call: _Call) -> str | bytes:
-    for attempt in range(ATTEMPTS_MAX - 1):
-        try:
-            return await _call_once(call)
-        except PlatformUnavailableError:
-            await asyncio.sleep(BACKOFF_S * 2**attempt * (1 + _random.random()))
-    return await _call_once(call)
+async def _call(call: Callable[[], Awaitable[Answer]]) -> bytes:
+    return await persist(lambda: content_of(call()))
 
 
-async def _call_once(call: _Call) -> str | bytes:
-    try:
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            status, content = await call()
-    except (httpx.HTTPError, TimeoutError) as error:
-        raise PlatformUnavailableError(f"no answer: {type(error).__name__}") from error
-    if status not in {200, 204}:
-        raise errors.error_from_answer(status, content)
-    return content
-
-
-def _field(answer: str | bytes, name: str) -> str:
+def _field(answer: bytes, name: str) -> str:
     try:
         value = msgspec.json.decode(answer, type=dict[str, object]).get(name)
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -73,7 +73,7 @@ def order_arguments(request: PaymentRequest) -> dict[str, Any]:
         raise PlatformRefusedError("amount_fen must be positive", code="PARAM_ERROR")
     arguments: dict[str, Any] = {
         "pay_type": pay_type,
-        "description": _cut(request.description),
+        "description": cut(request.description, DESCRIPTION_BYTES_MAX),
         "out_trade_no": request.out_trade_no,
         "notify_url": request.notify_url,
         "time_expire": time_text(request.expires_at),
@@ -120,6 +120,22 @@ def time_text(at: datetime) -> str:
     return at.astimezone(CHINA).isoformat(timespec="seconds")
 
 
+def read_time(text: str | None) -> datetime:
+    """A time with its offset; PlatformUnavailableError if it is none."""
+    try:
+        at = datetime.fromisoformat(text or "")
+    except ValueError:
+        raise _unreadable("success_time is no time") from None
+    if at.utcoffset() is None:
+        raise _unreadable("success_time has no offset")
+    return at
+
+
+def cut(text: str, bytes_max: int) -> str:
+    """The longest beginning that fits: WeChat Pay counts bytes."""
+    return text.encode()[:bytes_max].decode(errors="ignore")
+
+
 def _paid_trade(transaction: _Transaction, status: TradeStatus) -> Trade:
     transaction_id = transaction.transaction_id or ""
     if transaction.amount is None or not 1 <= len(transaction_id) <= 64:
@@ -131,23 +147,8 @@ def _paid_trade(transaction: _Transaction, status: TradeStatus) -> Trade:
         paid_fen=transaction.amount.total,
         currency=transaction.amount.currency,
         transaction_id=transaction_id,
-        paid_at=_time(transaction.success_time),
+        paid_at=read_time(transaction.success_time),
     )
-
-
-def _time(text: str | None) -> datetime:
-    try:
-        at = datetime.fromisoformat(text or "")
-    except ValueError:
-        raise _unreadable("success_time is no time") from None
-    if at.utcoffset() is None:
-        raise _unreadable("success_time has no offset")
-    return at
-
-
-def _cut(description: str) -> str:
-    """The longest beginning that fits: WeChat Pay counts bytes."""
-    return description.encode()[:DESCRIPTION_BYTES_MAX].decode(errors="ignore")
 
 
 def _needed(value: str | None, name: str) -> str:

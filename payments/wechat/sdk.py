@@ -1,18 +1,22 @@
 """`wechatpayv3` with its cures: our base URL, limits, and answers proved by `signing`."""
 
 import copy
+import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from wechatpayv3.async_ import AsyncWeChatPay, WeChatPayType
 from wechatpayv3.async_.core import AsyncCore
+from wechatpayv3.async_.type import RequestType
+from wechatpayv3.async_.utils import build_authorization
 
 from payments.contract import PlatformUnavailableError
 from payments.tls import trusted_roots
+from payments.wechat.calls import Answer
 from payments.wechat.config import WeChatMerchant, private_key, public_key
 from payments.wechat.signing import UnprovedError, prove
 
@@ -70,26 +74,52 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         self._private_key = private_key(merchant.private_key_pem)  # the SDK reads PKCS#8 only
         self.keys = {merchant.platform_public_key_id: public_key(merchant.platform_public_key_pem)}
         self.client = _client(base_url)
-        self._client = self.client
         self._gate_way = base_url.rstrip("/")
-        self._public_key_id = merchant.platform_public_key_id  # sent along: sign with this one
 
     def at(self, now: datetime) -> "_Core":
         core = copy.copy(self)
         core.now = now
         return core
 
-    async def _verify_signature_async(self, headers: httpx.Headers, body: str) -> bool:
-        # The SDK's own would fetch certificates for an unknown serial, and needs the type header.
+    async def request(  # the SDK's own loses the headers, and fetches for an unknown serial
+        self,
+        path: str,
+        method: RequestType = RequestType.GET,
+        data: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """One signed request; its answer, proved if it is a good one."""
+        body = None if data is None else json.dumps(data)
+        response = await self.client.request(
+            method.value,
+            self._gate_way + path,
+            content=body,
+            headers={
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+                "Wechatpay-Serial": self.merchant.platform_public_key_id,  # sign with this one
+                "Authorization": self._authorization(method, path, body),
+            },
+        )
+        if response.is_success:
+            self._prove(response)
+        retry_after = response.headers.get("retry-after", "")
+        return Answer(response.status_code, response.content, retry_after)
+
+    def _authorization(self, method: RequestType, path: str, body: str | None) -> str:
+        text: str = build_authorization(
+            path, method.value, self._mchid, self._cert_serial_no, self._private_key, data=body
+        )
+        return text
+
+    def _prove(self, response: httpx.Response) -> None:
         if self.now is None:
             raise RuntimeError("call the SDK through at(now)")
         try:
-            prove(headers, body, self.keys, self.now)
-        except UnprovedError as error:
+            prove(response.headers, response.content.decode(), self.keys, self.now)
+        except (UnprovedError, UnicodeDecodeError) as error:
             raise PlatformUnavailableError(
                 f"unproved answer: {error}", code="BAD_SIGNATURE"
             ) from None
-        return True
 
 
 def _client(base_url: str) -> httpx.AsyncClient:

@@ -1,15 +1,13 @@
 """WeChat Pay's client against a peer that misbehaves: what is retried, refused, never believed."""
 
 import json
-import secrets
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from payments.contract import (
@@ -23,10 +21,12 @@ from payments.contract import (
     TradeStatus,
 )
 from payments.sandbox.keys import SandboxKeys
-from payments.wechat import client as client_module
-from payments.wechat.client import ATTEMPTS_MAX, WeChatPlatform, build
+from payments.wechat import calls
+from payments.wechat.calls import ATTEMPTS_MAX
+from payments.wechat.client import WeChatPlatform, build
 from payments.wechat.config import WeChatMerchant
 from tests.payments.peer import Peer, http_answer
+from tests.payments.wechat_wire import refused, signed
 
 NOW = datetime(2026, 5, 24, 2, 0, tzinfo=UTC)
 NO = "T20260524000001"
@@ -48,42 +48,12 @@ WAITING = {
 }
 
 
-def signed(
-    content: object,
-    key: RSAPrivateKey,
-    *,
-    status: int = 200,
-    at: datetime = NOW,
-    serial: str = "PUB_KEY_ID_0119000001092026",
-    without: str = "",
-) -> bytes:
-    """An answer as WeChat Pay signs it; written apart from the code under test."""
-    body = b"" if content is None else json.dumps(content, ensure_ascii=False).encode()
-    timestamp, nonce = str(int(at.timestamp())), secrets.token_hex(16)
-    message = f"{timestamp}\n{nonce}\n".encode() + body + b"\n"
-    headers = {
-        "Content-Type": "application/json; charset=utf-8",
-        "Wechatpay-Nonce": nonce,
-        "Wechatpay-Serial": serial,
-        "Wechatpay-Signature": b64encode(key.sign(message, PKCS1v15(), SHA256())).decode(),
-        "Wechatpay-Signature-Type": "WECHATPAY2-SHA256-RSA2048",
-        "Wechatpay-Timestamp": timestamp,
-    }
-    headers.pop(without, None)
-    return http_answer(status, body, headers)
-
-
-def refused(status: int, code: str, message: str = "") -> bytes:
-    body = json.dumps({"code": code, "message": message}).encode()
-    return http_answer(status, body, {"Content-Type": "application/json"})
-
-
 @pytest_asyncio.fixture
 async def platform(
     peer: Peer, merchant: WeChatMerchant, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WeChatPlatform]:
     """A client of the peer, with pauses too short to notice."""
-    monkeypatch.setattr(client_module, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(calls, "BACKOFF_S", 0.001)
     it = build(merchant, f"{peer.url}/")
     yield it
     await it.aclose()
@@ -360,7 +330,7 @@ async def test_closing_what_is_paid_is_refused(peer: Peer, platform: WeChatPlatf
 async def test_a_silent_platform_is_given_up(
     peer: Peer, platform: WeChatPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(calls, "CALL_TIMEOUT_S", 0.05)
     peer.answers(b"HTTP/1.1 200 X\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n")
     peer.hold_s = 0.5
     with pytest.raises(PlatformUnavailableError, match="TimeoutError"):
