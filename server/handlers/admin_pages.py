@@ -9,6 +9,8 @@ from server.core.errors import (
     UnauthenticatedError,
 )
 from server.core.supply.control_state import ControlState
+from server.handlers.admin_day_pages import add_day_pages
+from server.handlers.admin_exchange_pages import add_exchange_pages
 from server.handlers.admin_kiosks import add_kiosk_pages
 from server.handlers.admin_money_pages import add_approval_pages, add_money_pages
 from server.handlers.admin_regions import (
@@ -41,6 +43,7 @@ from server.services.managers import SESSION_LIFE, Manager
 PATH = "/admin"
 REASON_MAX = 200
 SUPPLY_ACT = "supply"
+TOLD = {"posted", "closed", "exchanged"}
 
 
 def blueprint(context: WebContext) -> Blueprint:
@@ -60,6 +63,8 @@ def blueprint(context: WebContext) -> Blueprint:
     add_kiosk_pages(room, context)
     add_money_pages(room, context)
     add_approval_pages(room, context)
+    add_day_pages(room, context)
+    add_exchange_pages(room, context)
     return room
 
 
@@ -118,6 +123,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
     async def one_shop(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context, Act.READ)
         facts = await gather_shop(request, context, manager, code)
+        told = text_argument(request, "told")
         binding_code = await asked_binding_code(request, context, manager, facts.shop)
         return page(
             request,
@@ -129,7 +135,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             binding_code=binding_code,
             may_see_code=may(manager.role, Act.BINDING_CODES),
             receipts=await receipts_for(manager, facts.shop),
-            posted=text_argument(request, "told") == "posted",
+            told=told if told in TOLD else None,
         )
 
 

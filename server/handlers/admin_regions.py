@@ -21,9 +21,11 @@ from server.services.desk import Receipt, receipts_of
 from server.services.manager_acts import Act, may
 from server.services.managers import Manager
 from server.services.tenancies import TenancyOverview
+from server.services.waiting_days import WaitingDay, waiting_days
 from server.services.wakeups import tenancy_topic
 
 SHOPS_ON_PAGE = 60
+DAYS_COUNTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Overview:
     shops: list[ShopLine]
     more: bool
     waiting: int  # for a second person
+    waiting_days: int  # to be closed; no more are counted than DAYS_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,26 @@ class ShopFacts:
     chart: DayChart | None
     meters: list[MeterLine]
     acts: list[ActLine]
+    waiting: list[WaitingDay]
     may_switch: bool
     may_pay: bool
+    may_exchange: bool
     stale: bool  # the last reading is too old to show a balance without a word
+
+
+async def gather_site(request: Request, manager: Manager) -> tuple[int | None, list[SiteRef]]:
+    """The mall asked for, None: all of this manager's, and which these are."""
+    malls = await admin_views.sites(manager.site_id)
+    code = text_argument(request, "site")
+    if not code:
+        return manager.site_id, malls
+    return (await admin_views.site_of_code(manager.site_id, code)).id, malls
 
 
 async def gather_overview(request: Request, manager: Manager, now: datetime) -> Overview:
     """The overview of the mall asked for, or of all."""
-    malls = await admin_views.sites(manager.site_id)
-    code = text_argument(request, "site")
-    site = await admin_views.site_of_code(manager.site_id, code) if code else None
-    site_id = site.id if site else manager.site_id
+    site_id, malls = await gather_site(request, manager)
+    site = next((mall for mall in malls if mall.id == site_id), None)
     query = text_argument(request, "q", length_max=admin_views.QUERY_MAX) or ""
     shops = await admin_views.shops_by_need(site_id, query, SHOPS_ON_PAGE + 1)
     return Overview(
@@ -70,6 +82,7 @@ async def gather_overview(request: Request, manager: Manager, now: datetime) -> 
         shops=shops[:SHOPS_ON_PAGE],
         more=len(shops) > SHOPS_ON_PAGE,
         waiting=await approvals.count_waiting(site_id, now),
+        waiting_days=len(await waiting_days(site_id, now, limit=DAYS_COUNTED)),
     )
 
 
@@ -96,7 +109,9 @@ async def gather_shop(
         meters=meters,
         acts=await admin_views.acts(shop.site_id, subjects),
         may_switch=may(manager.role, Act.SUPPLY),
+        waiting=await waiting_days(shop.site_id, now, limit=2, shop_id=shop.shop_id),
         may_pay=may(manager.role, Act.MONEY),
+        may_exchange=may(manager.role, Act.DEVICES),
         stale=admin_views.is_stale(shop.last_reading_at, now),
     )
 

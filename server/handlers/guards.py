@@ -3,7 +3,9 @@
 import hashlib
 import hmac
 import re
+from datetime import datetime
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from sanic import HTTPResponse, Request
 
@@ -14,6 +16,8 @@ from server.http.context import WebContext
 MANAGER_COOKIE, KIOSK_COOKIE, FORM_COOKIE = "mw_manager", "mw_kiosk", "mw_form"
 FIELD = "csrf"
 _YUAN = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,2}))?", re.ASCII)
+_KWH = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?", re.ASCII)
+_MINUTE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?", re.ASCII)
 
 
 def cookie_token(request: Request, name: str) -> str:
@@ -79,6 +83,24 @@ def fen_from_text(text: str) -> int:
     if match is None:
         raise InvalidInputError("an amount in yuan with up to two decimals")
     return int(match.group(1)) * 100 + int((match.group(2) or "").ljust(2, "0"))
+
+
+def wh_from_text(text: str) -> int:
+    """A register as a meter shows it ("1234.56" kWh) in Wh; raises InvalidInputError."""
+    match = _KWH.fullmatch(text.strip())
+    if match is None:
+        raise InvalidInputError("a register in kWh with up to three decimals")
+    return int(match.group(1)) * 1_000 + int((match.group(2) or "").ljust(3, "0"))
+
+
+def time_from_text(text: str, timezone: str) -> datetime:
+    """A time as a browser's field sends it, on the mall's clock; raises InvalidInputError."""
+    try:
+        if _MINUTE.fullmatch(text):
+            return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(timezone))
+    except ValueError:
+        pass  # the 30th of February is refused like any other text
+    raise InvalidInputError("a date with a time")
 
 
 def set_cookie(

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from server.core.calendar import local_day
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.core.settlement.day import DaySettlement
+from server.core.settlement.interval import TrustedReading
 from server.core.tariff.versions import version_on
 from server.models.database import Connection, pool, rows, transaction
 from server.services.day_inputs import Work, gather, settle
@@ -42,6 +43,38 @@ class EstimatedClose:
     day: date
     energy_wh: int
     amount_fen: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeterAsKnown:
+    """What a day knows of one of its meters: the newest reading at or before its end."""
+
+    code: str
+    last: TrustedReading | None
+    energy_wh: int
+    is_read_later: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDay:
+    """A day that waits, as it would be closed now."""
+
+    tenancy_id: int
+    day: date
+    energy_wh: int
+    amount_fen: int
+    meters: tuple[MeterAsKnown, ...]
+
+
+async def preview_close(site_id: int, shop_code: str, day: date, now: datetime) -> KnownDay:
+    """What `close_estimated` would close this day with; raises what it raises, changes nothing."""
+    async with transaction() as connection:
+        work, settled = await _next_day(connection, site_id, shop_code, day, now)
+    meters = tuple(
+        MeterAsKnown(one.meter_code, one.last, one.energy_wh, one.has_later_reading)
+        for one in settled.readings
+    )
+    return KnownDay(work.tenancy["id"], day, settled.energy_wh, settled.amount_fen, meters)
 
 
 async def close_estimated(

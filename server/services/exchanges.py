@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
-from server.core.settlement.interval import Exchange, TrustedReading
+from server.core.settlement.interval import Exchange, TrustedReading, rise_wh
 from server.core.settlement.judging import MeterJudge, check_exchange
 from server.core.settlement.quarantine import MeterLimits, QuarantineReason
 from server.models.database import Connection, Row, pool, row, rows, transaction
@@ -89,6 +89,19 @@ class ExchangeWish:
 
 
 @dataclass(frozen=True, slots=True)
+class CountedBy:
+    """What both devices counted around an exchange, ratio included; None where nothing tells.
+
+    The old one since its last reading before it, the new one until its newest trusted one.
+    """
+
+    before: TrustedReading | None
+    old_wh: int | None
+    newest: TrustedReading | None
+    new_wh: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedExchange:
     """What was recorded, and how many readings count now that were held apart."""
 
@@ -96,15 +109,27 @@ class RecordedExchange:
     gateway_id: int
     transformer_ratio: int
     readings_trusted: int
+    counted: CountedBy
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _Verdicts:
     """The verdicts that change, the newest trusted reading, and from when on days change."""
 
     changes: Sequence[tuple[datetime, str, str | None]]
     newest: TrustedReading | None
     touched_from: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedExchange:
+    """An exchange that can be, under the locks of its meter's readings and of its days' marks."""
+
+    meter: Row
+    exchange: Exchange
+    new_ratio: int
+    verdicts: _Verdicts
+    counted: CountedBy
 
 
 async def find_meter(site_id: int | None, code: str, site_code: str | None) -> int:
@@ -123,29 +148,57 @@ async def record_exchange(
     meter_id: int, wish: ExchangeWish, *, actor: str, now: datetime
 ) -> RecordedExchange:
     """Record that a meter was exchanged, once; raises InvalidInputError or ConflictError."""
+    async with transaction() as connection:
+        judged = await judge_within(connection, meter_id, wish, now)
+        return await apply_within(connection, judged, wish, actor=actor, now=now)
+
+
+async def judge_within(
+    connection: Connection, meter_id: int, wish: ExchangeWish, now: datetime
+) -> JudgedExchange:
+    """What an exchange makes of the readings, with its days marked; raises what recording raises.
+
+    Takes the locks up to those of the marks (docs/locks.md), `apply_within` the meter's.
+    """
     if wish.transformer_ratio is not None and not 1 <= wish.transformer_ratio <= RATIO_MAX:
         raise InvalidInputError(f"transformer_ratio: is from 1 to {RATIO_MAX}")
     if not SINCE_EVER <= wish.at <= now:
         raise InvalidInputError("at: lies in the future, or before 2000")
-    async with transaction() as connection:
-        meter = await row(connection, METER, meter_id)
-        if meter is None:
-            raise NotFoundError("no such meter")
-        earlier = [exchange_of(one) for one in await rows(connection, EXCHANGES, meter_id)]
-        ratio, rollover_wh = meter["transformer_ratio"], meter["rollover_wh"]
-        exchange = Exchange(wish.at, wish.final_wh, wish.first_wh, ratio, rollover_wh)
-        found = await _readings(connection, meter, exchange, earlier)
-        limits = MeterLimits(max_power_w=meter["max_power_w"], rollover_wh=rollover_wh)
-        check_exchange(
-            exchange,
-            limits,
-            last_exchange_at=earlier[-1].at if earlier else None,
-            before=_before(found, exchange, earlier),
-        )
-        judged = _judge_again(limits, [*earlier, exchange], found, now)
-        new_ratio = wish.transformer_ratio or ratio
-        await mark_due(connection, [Touched(meter_id, judged.touched_from)], now)
-        return await _apply(connection, meter, wish, judged, actor, new_ratio, now)
+    meter = await row(connection, METER, meter_id)
+    if meter is None:
+        raise NotFoundError("no such meter")
+    earlier = [exchange_of(one) for one in await rows(connection, EXCHANGES, meter_id)]
+    ratio, rollover_wh = meter["transformer_ratio"], meter["rollover_wh"]
+    exchange = Exchange(wish.at, wish.final_wh, wish.first_wh, ratio, rollover_wh)
+    found = await _readings(connection, meter, exchange, earlier)
+    before = _before(found, exchange, earlier)
+    limits = MeterLimits(max_power_w=meter["max_power_w"], rollover_wh=rollover_wh)
+    last_exchange_at = earlier[-1].at if earlier else None
+    check_exchange(exchange, limits, last_exchange_at=last_exchange_at, before=before)
+    verdicts = _judge_again(limits, [*earlier, exchange], found, now)
+    await mark_due(connection, [Touched(meter_id, verdicts.touched_from)], now)
+    new_ratio = wish.transformer_ratio or ratio
+    counted = _counted(exchange, before, verdicts.newest, new_ratio)
+    return JudgedExchange(meter, exchange, new_ratio, verdicts, counted)
+
+
+def _counted(
+    exchange: Exchange,
+    before: TrustedReading | None,
+    newest: TrustedReading | None,
+    new_ratio: int,
+) -> CountedBy:
+    """The energy of both devices around the exchange."""
+    old_wh, new_wh = None, None
+    if before is not None:
+        rise = rise_wh(before.register_wh, exchange.final_wh, exchange.rollover_wh)
+        old_wh = rise * exchange.transformer_ratio
+    if newest is not None and newest.read_at <= exchange.at:
+        newest = None
+    if newest is not None:
+        rise = rise_wh(exchange.first_wh, newest.register_wh, exchange.rollover_wh)
+        new_wh = rise * new_ratio
+    return CountedBy(before, old_wh, newest, new_wh)
 
 
 async def _readings(
@@ -184,7 +237,7 @@ def _shown(found: Row) -> TrustedReading:
 
 def _judge_again(
     limits: MeterLimits, exchanges: Sequence[Exchange], found: Sequence[Row], now: datetime
-) -> _Judged:
+) -> _Verdicts:
     """The verdicts as they are with the newest exchange; what was trusted stays so, or it is wrong.
 
     At its very instant only the exchange counts.
@@ -208,7 +261,7 @@ def _judge_again(
             changes.append((one["read_at"], "trusted" if reason is None else "quarantined", reason))
     since = min([at, *(changed_at for changed_at, _, _ in changes)])
     before = max((one.read_at for one in trusted if one.read_at < since), default=since)
-    return _Judged(changes, max(trusted, default=None), before)
+    return _Verdicts(changes, max(trusted, default=None), before)
 
 
 def _depends(one: Row, at: datetime) -> bool:
@@ -218,35 +271,27 @@ def _depends(one: Row, at: datetime) -> bool:
     return one["reason"] in EXPLAINED and one["read_at"] != at
 
 
-async def _apply(
-    connection: Connection,
-    meter: Row,
-    wish: ExchangeWish,
-    judged: _Judged,
-    actor: str,
-    new_ratio: int,
-    now: datetime,
+async def apply_within(
+    connection: Connection, judged: JudgedExchange, wish: ExchangeWish, *, actor: str, now: datetime
 ) -> RecordedExchange:
-    old_ratio, rollover_wh = meter["transformer_ratio"], meter["rollover_wh"]
-    shown = (wish.at, wish.final_wh, wish.first_wh)
-    made = await row(
-        connection,
-        EXCHANGE,
-        *(meter["id"], *shown, old_ratio, rollover_wh, wish.reason, actor, now),
-    )
+    """Write the exchange down, with the verdicts that it changes."""
+    meter, exchange = judged.meter, judged.exchange
+    made = await row(connection, EXCHANGE, meter["id"], *exchange, wish.reason, actor, now)
     assert made is not None  # noqa: S101  inserted
-    await reverse_verdicts(connection, meter, judged.changes)
-    await rows(connection, NEW_DEVICE, meter["id"], new_ratio)
-    newest = judged.newest or (None, None)
-    await rows(connection, STATUS, meter["id"], *newest)
+    changes, newest = judged.verdicts.changes, judged.verdicts.newest
+    await reverse_verdicts(connection, meter, changes)
+    await rows(connection, NEW_DEVICE, meter["id"], judged.new_ratio)
+    await rows(connection, STATUS, meter["id"], *(newest or (None, None)))
     facts = {
         "at": wish.at.isoformat(),
         "final_wh": wish.final_wh,
         "first_wh": wish.first_wh,
-        "ratios": [old_ratio, new_ratio],
+        "ratios": [exchange.transformer_ratio, judged.new_ratio],
     }
     subject = f"meter:{meter['code']}"
     deed = Deed(meter["site_id"], actor, "meter.exchange", subject, wish.reason, facts)
     await record_act(connection, deed, now)
-    trusted = sum(verdict == "trusted" for _, verdict, _ in judged.changes)
-    return RecordedExchange(made["id"], meter["gateway_id"], new_ratio, trusted)
+    trusted = sum(verdict == "trusted" for _, verdict, _ in changes)
+    return RecordedExchange(
+        made["id"], meter["gateway_id"], judged.new_ratio, trusted, judged.counted
+    )

@@ -1,12 +1,14 @@
 """axe-core finds nothing on any page, in light and dark, and no page is wider than its screen."""
 
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from playwright.async_api import Page
 
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import PASSWORD, Mall
+from tests.pages.test_admin_meter_pages import CLOSE, EXCHANGE, exchange_typed, waiting_day
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 RUN = """async () => (await axe.run()).violations.map(
@@ -39,6 +41,7 @@ async def test_public_pages(mall: Mall, open_page: OpenPage, scheme: str, locale
 
 @pytest.mark.parametrize(("scheme", "locale"), SCHEMES)
 async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale: str) -> None:
+    day = await waiting_day(mall)
     await mall.kiosk_of("owner")
     page = await log_in(color_scheme=scheme, locale=locale)
     await _check(page)
@@ -49,6 +52,11 @@ async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale:
         "/admin/shops/A102/desk-payment",
         "/admin/shops/A102/reversal",
         "/admin/shops/A102/adjustment",
+        "/admin/waiting-days",
+        f"{CLOSE}?day={day}",
+        EXCHANGE,
+        f"{EXCHANGE}?{urlencode(exchange_typed(mall))}",
+        f"{EXCHANGE}?{urlencode(exchange_typed(mall, at='?'))}",
         "/admin/kiosks",
         "/admin/login",
         "/",

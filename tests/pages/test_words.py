@@ -10,6 +10,9 @@ from payments.contract import Method
 from server.core.supply.reasons import Reason
 from server.core.supply.state import Case
 from server.core.tariff.periods import TouPeriod
+from server.handlers.admin_day_pages import CLOSE_ACT
+from server.handlers.admin_exchange_pages import EXCHANGE_ACT
+from server.handlers.admin_pages import TOLD
 from server.handlers.messages import messages, say
 from server.http.locale import Locale
 from server.services.approvals import Status
@@ -17,6 +20,7 @@ from server.services.desk import METHODS
 from server.services.manager_acts import Role
 from server.services.money_by_hand import ADJUSTMENT, DESK_PAYMENT, KINDS
 from server.services.top_ups import WALLETS
+from server.services.waiting_days import Why
 
 CODES = {
     "reason": [*Reason, "held"],
@@ -30,9 +34,22 @@ CODES = {
         "approval_asked",
         "approval_approved",
         "approval_rejected",
+        CLOSE_ACT,
+        EXCHANGE_ACT,
     ],
+    "days": list(Why),
+    "told": sorted(TOLD),
     "approval": [*Status, *(f"kind_{kind}" for kind in KINDS), "told_approved", "told_rejected"],
     "money": [*METHODS, *WALLETS],
+    "problem": [
+        "facts_changed",
+        "reason_needed",
+        "invalid_input",
+        "conflict",
+        "other_day_first",
+        "day_not_over",
+        "day_is_complete",
+    ],
     "period": list(TouPeriod),
     "tick": ["paid", "credited", "commanded", "confirmed"],
     "state": ["on", "off", "low", "ready", "switching", "unknown", "connected", "disconnected"],

@@ -9,9 +9,10 @@ from server.core.errors import ConflictError, InvalidInputError, MallwattError, 
 from server.models.database import from_json, pool, rows
 from server.services.audit import audit
 from server.services.corrections import correct_due
-from server.services.estimated_closes import EstimatedClose, close_estimated
+from server.services.estimated_closes import EstimatedClose, close_estimated, preview_close
 from server.services.readings import NewReading, keep
-from server.services.settlement import settle_due
+from server.services.settlement import put_aside, settle_due
+from server.services.waiting_days import Why, waiting_days
 from tests.scenarios.world import World, local
 from tests.services.money import wallet_fen
 
@@ -120,3 +121,47 @@ async def test_what_cannot_be_is_refused(world: World, tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="closes by itself"):
         await close(world, "2026-05-20")
     assert await days() == []
+
+
+async def test_what_it_would_be_closed_with_is_shown_and_nothing_done(
+    world: World, tmp_path: Path
+) -> None:
+    await silent_since_six(world, tmp_path)
+    known = await preview_close(world.site_id, "A1", date(2026, 5, 20), world.now)
+    [meter] = known.meters
+    assert (known.energy_wh, known.amount_fen, meter.energy_wh) == (8_000, 800, 8_000)
+    assert (meter.last, meter.is_read_later) == ((local("2026-05-20 18:00"), 108_000), False)
+    assert await days() == []
+    closed = await close(world, "2026-05-20")
+    assert (closed.energy_wh, closed.amount_fen) == (known.energy_wh, known.amount_fen)
+    with pytest.raises(ConflictError, match="next is 2026-05-21"):
+        await preview_close(world.site_id, "A1", date(2026, 5, 20), world.now)
+
+
+async def test_a_day_that_waits_says_for_what(world: World, tmp_path: Path) -> None:
+    """The same day, as more and more becomes known of it; the first hour after it is silent."""
+
+    async def why(at: str) -> list[tuple[str, str, int]]:
+        found = await waiting_days(world.site_id, local(at), limit=10)
+        assert found == await waiting_days(None, local(at), limit=10)
+        return [(one.day.isoformat(), one.why.value, one.days) for one in found]
+
+    await silent_since_six(world, tmp_path)
+    assert await why("2026-05-21 00:59") == []
+    assert await why("2026-05-21 01:00") == [("2026-05-20", "no_later_reading", 1)]
+    assert await why("2026-05-27 12:00") == [("2026-05-20", "no_later_reading", 7)]
+    await put_aside(world.tenancy_id, world.now)
+    assert await why("2026-05-27 12:00") == [("2026-05-20", "failed", 7)]
+    await rows(pool(), "DELETE FROM settlement_due")
+    await read(world, ("2026-05-22 12:00", 112_200))
+    [waiting] = await waiting_days(None, world.now, limit=10)
+    assert (waiting.why, waiting.closes_on) == (Why.GAP, date(2026, 5, 23))
+    assert await world.close() == 2
+    assert await why("2026-05-27 12:00") == [("2026-05-22", "no_later_reading", 5)]
+    await close(world, "2026-05-22")
+    assert await why("2026-05-27 12:00") == [("2026-05-23", "no_reading", 4)]
+    await rows(pool(), "UPDATE meter_installation SET removed_at = $1", local("2026-05-22 23:00"))
+    assert await why("2026-05-27 12:00") == [("2026-05-23", "no_meter", 4)]
+    assert await waiting_days(None, world.now, limit=10, shop_id=0) == []
+    await rows(pool(), "UPDATE tenancy SET closed_at = $1", local("2026-05-22 12:00"))
+    assert await why("2026-05-27 12:00") == []

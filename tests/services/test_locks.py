@@ -24,6 +24,7 @@ from server.services.corrections import correct_due
 from server.services.crediting import credit
 from server.services.desk import take_desk_payment
 from server.services.estimated_closes import close_estimated
+from server.services.exchange_previews import preview_exchange
 from server.services.exchanges import ExchangeWish, record_exchange
 from server.services.fixed_charges import charge_due
 from server.services.leases import claim_leases
@@ -141,6 +142,7 @@ class Crowd:
         meter_id = self.meters[number % SHOPS]
         with suppress(InvalidInputError, ConflictError):
             wish = ExchangeWish(self.now, shown_wh, shown_wh, "test")
+            await preview_exchange(meter_id, wish, self.now)
             await record_exchange(meter_id, wish, actor="boss", now=self.now)
 
     async def pay_at_the_desk(self, number: int) -> None:
