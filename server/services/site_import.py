@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tortoise.exceptions import OperationalError
+
 from server.models.database import Connection, row, rows, to_json, transaction
 from server.services.fixed_charges import charge_within, make_charged_months
 from server.services.holidays import holiday_warnings
@@ -80,7 +82,8 @@ SELECT site.timezone,
                  WHERE charged.site_id = site.id)) AS closed
 FROM site WHERE site.code = $1 AND site.timezone <> $2
 """
-KNOWN_ZONE = "SELECT 1 AS known FROM pg_timezone_names WHERE name = $1"
+# pg_timezone_names would read each of its 600 files to find this one
+LOCAL_TIME = "SELECT now() AT TIME ZONE $1 AS local"
 RESETTLE = """
 INSERT INTO settlement_due (tenancy_id, first_day, try_at)
 SELECT id, first_open_day, $2 FROM tenancy WHERE site_id = $1
@@ -212,8 +215,11 @@ async def _check_zone(connection: Connection, site_code: str, zone: str) -> None
     if other is not None and other["closed"] is not None:
         text = f"is {other['timezone']}, and days up to {other['closed']} are closed by it"
         raise SiteFileError([Fault("site.timezone", text)])
-    if await row(connection, KNOWN_ZONE, zone) is None:
-        raise SiteFileError([Fault("site.timezone", f"the database knows no {zone}")])
+    try:
+        await row(connection, LOCAL_TIME, zone)
+    except OperationalError as error:
+        fault = Fault("site.timezone", f"the database knows no {zone}")
+        raise SiteFileError([fault]) from error
 
 
 async def _import_merchants(
