@@ -1,5 +1,7 @@
 """A merchant's settings as they are read: all that cannot be used is named at once, never shown."""
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Never, TypeVar
@@ -31,13 +33,16 @@ def refuse(setting: str, problem: str) -> Never:
     raise MerchantConfigError((setting, problem)) from None
 
 
-def read_key(setting: str, path: Path) -> str:
-    """The text of a key file; raises MerchantConfigError."""
+def read_key(setting: str, path: Path, *, secret: bool) -> str:
+    """The text of a key file; raises MerchantConfigError, also for a secret open to everybody."""
     try:
         with path.open("rb") as file:
+            is_open = bool(os.fstat(file.fileno()).st_mode & stat.S_IROTH)
             content = file.read(KEY_FILE_BYTES_MAX + 1)
     except OSError as error:
         refuse(setting, f"cannot be read: {error.strerror or type(error).__name__}")
+    if secret and is_open:  # a group that shares the file is the operator's own decision
+        refuse(setting, "can be read by others (chmod 600)")
     if len(content) > KEY_FILE_BYTES_MAX:
         refuse(setting, "is too large for a key file")
     try:
@@ -46,8 +51,10 @@ def read_key(setting: str, path: Path) -> str:
         refuse(setting, "is not a text file")
 
 
-def checked_key(setting: str, path: Path, parse: Callable[[str, str], object]) -> str:
+def checked_key(
+    setting: str, path: Path, parse: Callable[[str, str], object], *, secret: bool
+) -> str:
     """The text of a key file that `parse` (text, setting) can use; raises MerchantConfigError."""
-    text = read_key(setting, path)
+    text = read_key(setting, path, secret=secret)
     parse(text, setting)
     return text

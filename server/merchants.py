@@ -167,6 +167,6 @@ def _fingerprint(settings: Mapping[str, str]) -> str:
         stamp = 0
         if name.endswith("_file"):
             with suppress(OSError):  # a missing file is the builder's to name
-                stamp = Path(value).stat().st_mtime_ns
+                stamp = Path(value).stat().st_ctime_ns  # its mode counts too
         stamps.append(f"{name}={value}@{stamp}")
     return "|".join(stamps)

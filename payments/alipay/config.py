@@ -30,10 +30,12 @@ def load(
     problems.take(lambda: _check_id(app_id, "app_id"))
     problems.take(lambda: _check_id(seller_id, "seller_id"))
     private = problems.take(
-        lambda: checked_key(PRIVATE_KEY_SETTING, private_key_file, signing.private_key)
+        lambda: checked_key(PRIVATE_KEY_SETTING, private_key_file, signing.private_key, secret=True)
     )
     public = problems.take(
-        lambda: checked_key(PUBLIC_KEY_SETTING, alipay_public_key_file, signing.public_key)
+        lambda: checked_key(
+            PUBLIC_KEY_SETTING, alipay_public_key_file, signing.public_key, secret=False
+        )
     )
     if private is None or public is None or problems.found:
         raise MerchantConfigError(*problems.found)

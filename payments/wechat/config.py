@@ -61,9 +61,13 @@ def load(
     """A merchant from the settings of a site file; MerchantConfigError names all faults."""
     problems = Problems()
     apiv3_key = problems.take(lambda: _apiv3_key(apiv3_key_file))
-    private = problems.take(lambda: checked_key("private_key_file", private_key_file, private_key))
+    private = problems.take(
+        lambda: checked_key("private_key_file", private_key_file, private_key, secret=True)
+    )
     public = problems.take(
-        lambda: checked_key("platform_public_key_file", platform_public_key_file, public_key)
+        lambda: checked_key(
+            "platform_public_key_file", platform_public_key_file, public_key, secret=False
+        )
     )
     ids = {
         "mchid": mchid,
@@ -83,7 +87,7 @@ def load(
 
 
 def _apiv3_key(path: Path) -> str:
-    key = read_key("apiv3_key_file", path).strip()
+    key = read_key("apiv3_key_file", path, secret=True).strip()
     if _IDS["apiv3_key"].fullmatch(key) is None:
         refuse("apiv3_key_file", "holds no APIv3 key (32 characters)")
     return key

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from tests.http import http_client
 
 NEW_MERCHANT = """
 INSERT INTO merchant (site_id, platform, merchant_id, app_id, settings)
-VALUES ($1, 'alipay', $2, $3, $4::jsonb)
+VALUES ($1, $2, $3, $4, $5::jsonb)
 """
 
 
@@ -45,8 +45,25 @@ async def a_site_with_alipay(folder: Path) -> int:
         "alipay_public_key_file": str(keys / "alipay_platform.pem"),
     }
     site_id = await empty_site("demo")
-    await rows(pool(), NEW_MERCHANT, site_id, ALIPAY_SELLER_ID, ALIPAY_APP_ID, to_json(settings))
+    ids = (Platform.ALIPAY.value, ALIPAY_SELLER_ID, ALIPAY_APP_ID)
+    await rows(pool(), NEW_MERCHANT, site_id, *ids, to_json(settings))
     return site_id
+
+
+async def with_wechat(site_id: int, folder: Path) -> None:
+    """The same site with WeChat Pay too."""
+    keys = ensure_keys(folder / "keys")
+    settings = {
+        "mchid": keys.mchid,
+        "appid": keys.appid,
+        "apiv3_key_file": str(keys.folder / "apiv3.txt"),
+        "private_key_file": str(keys.folder / "wechat_merchant.pem"),
+        "cert_serial": keys.cert_serial,
+        "platform_public_key_file": str(keys.folder / "wechat_platform.pem"),
+        "platform_public_key_id": keys.platform_public_key_id,
+    }
+    ids = (Platform.WECHAT.value, keys.mchid, keys.appid)
+    await rows(pool(), NEW_MERCHANT, site_id, *ids, to_json(settings))
 
 
 async def test_a_merchant_is_built_once_until_its_keys_change(
@@ -105,6 +122,41 @@ async def test_unusable_keys_are_said_once_and_do_not_stop_the_others(
     said = capsys.readouterr()
     assert (said.out + said.err).count("a merchant cannot be used") == 1
     assert "c2VjcmV0" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("apiv3.txt", lambda path: path.unlink(), "apiv3_key_file: cannot be read"),
+        ("apiv3.txt", lambda path: path.chmod(0o644), "apiv3_key_file: can be read by others"),
+        ("wechat_merchant.pem", lambda path: path.chmod(0o644), "private_key_file: can be read by"),
+        ("wechat_merchant.pem", lambda path: path.write_text("x"), "private_key_file: is not the"),
+        ("wechat_platform.pem", lambda path: path.write_text("x"), "platform_public_key_file: is"),
+    ],
+)
+async def test_a_key_file_of_one_merchant_does_not_touch_the_other(
+    database: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    damage: Callable[[Path], None],
+    said: str,
+) -> None:
+    site_id = await a_site_with_alipay(tmp_path)
+    await with_wechat(site_id, tmp_path)
+    monkeypatch.setattr(merchants, "KEPT_S", -1.0)
+    directory = Merchants(settings_of(tmp_path))
+    alipay = await directory.of_site(site_id, Platform.ALIPAY)
+    assert await directory.of_site(site_id, Platform.WECHAT) is not None
+
+    damage(tmp_path / "keys" / name)  # under way, and looked at anew
+
+    assert await directory.of_site(site_id, Platform.WECHAT) is None
+    assert await directory.of_site(site_id, Platform.ALIPAY) is alipay
+    assert alipay is not None
+    assert said in capsys.readouterr().out
+    await directory.aclose()
 
 
 @asynccontextmanager

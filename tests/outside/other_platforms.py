@@ -135,6 +135,7 @@ class OtherPlatforms:
             "alipay_app.pem": self.alipay_app.private_file(bare=True),
             "alipay_platform.pem": self.alipay.public_file(bare=True) + "\n",
         }.items():
+            (folder / name).touch(mode=0o600)
             (folder / name).write_text(content)
 
     async def __aenter__(self) -> Self:

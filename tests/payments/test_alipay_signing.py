@@ -23,7 +23,7 @@ from payments.alipay import config, formats, signing
 from payments.alipay.answers import read_answer
 from payments.alipay.client import build
 from payments.contract import MerchantConfigError, PlatformUnavailableError
-from tests.fakes.keys import rsa_key
+from tests.fakes.keys import rsa_key, secret_file
 
 KEY = rsa_key("app")
 OTHER = rsa_key("stranger")
@@ -74,8 +74,11 @@ def files(tmp_path: Path) -> Path:
         "words.txt": "secret words",
         "long.pem": "A" * 20_000,
         "chinese.txt": "密钥",
+        "open.pem": PKCS8,
     }.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        secret_file(tmp_path / name, text)
+    for name in ("open.pem", "alipay.pem"):
+        (tmp_path / name).chmod(0o644)  # a public key is no secret
     return tmp_path
 
 
@@ -104,6 +107,7 @@ def test_a_merchant_is_loaded_from_files_and_never_printed(files: Path) -> None:
         ({"private_key_file": "curve.pem"}, "private_key_file"),
         ({"private_key_file": "long.pem"}, "private_key_file"),
         ({"private_key_file": "chinese.txt"}, "private_key_file"),
+        ({"private_key_file": "open.pem"}, "private_key_file"),
         ({"alipay_public_key_file": "app.pem"}, "alipay_public_key_file"),
         ({"alipay_public_key_file": "own.pem"}, "alipay_public_key_file"),
         ({"alipay_public_key_file": "."}, "alipay_public_key_file"),

@@ -21,7 +21,7 @@ from payments.contract import MerchantConfigError
 from payments.sandbox.keys import SandboxKeys
 from payments.wechat.client import build
 from payments.wechat.config import WeChatMerchant, load
-from tests.fakes.keys import rsa_key
+from tests.fakes.keys import rsa_key, secret_file
 
 OURS = rsa_key("app")
 WEAK = generate_private_key(65537, 1024)  # noqa: S505 - proves that it is refused
@@ -94,7 +94,7 @@ def test_a_key_file_of_the_wrong_kind_is_named(
     keys: SandboxKeys, tmp_path: Path, setting: str, content: bytes, problem: str
 ) -> None:
     path = tmp_path / "key"
-    path.write_bytes(content)
+    secret_file(path, content)
     with pytest.raises(MerchantConfigError, match=f"^{setting}: .*{problem}"):
         loaded(keys, **{setting: path})
 
@@ -108,6 +108,33 @@ def test_a_file_that_cannot_be_read_is_named(
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(MerchantConfigError, match=f"^{setting}: cannot be read"):
             loaded(keys, **{setting: path})
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "mode", "refused"),
+    [
+        ("apiv3_key_file", "apiv3.txt", 0o644, True),
+        ("apiv3_key_file", "apiv3.txt", 0o604, True),
+        ("apiv3_key_file", "apiv3.txt", 0o640, False),
+        ("apiv3_key_file", "apiv3.txt", 0o400, False),
+        ("private_key_file", "wechat_merchant.pem", 0o644, True),
+        ("private_key_file", "wechat_merchant.pem", 0o666, True),
+        ("private_key_file", "wechat_merchant.pem", 0o640, False),
+        ("platform_public_key_file", "wechat_platform.pem", 0o644, False),
+    ],
+)
+def test_a_secret_that_everybody_can_read_is_refused(
+    keys: SandboxKeys, tmp_path: Path, setting: str, name: str, mode: int, refused: bool
+) -> None:
+    path = secret_file(tmp_path / name, (keys.folder / name).read_bytes())
+    path.chmod(mode)
+    if not refused:
+        assert loaded(keys, **{setting: path}) == loaded(keys)
+        return
+    with pytest.raises(
+        MerchantConfigError, match=rf"^{setting}: can be read by others \(chmod 600\)$"
+    ):
+        loaded(keys, **{setting: path})
 
 
 @pytest.mark.parametrize(
@@ -150,7 +177,7 @@ def test_the_merchants_own_public_key_is_not_the_platforms(
     keys: SandboxKeys, tmp_path: Path
 ) -> None:
     ours, theirs = tmp_path / "private.pem", tmp_path / "public.pem"
-    ours.write_bytes(PKCS8)
+    secret_file(ours, PKCS8)
     theirs.write_bytes(PUBLIC)
     with pytest.raises(MerchantConfigError, match="platform_public_key: is the merchant's own"):
         loaded(keys, private_key_file=ours, platform_public_key_file=theirs)
@@ -161,13 +188,13 @@ async def test_every_form_of_the_private_key_works(
     keys: SandboxKeys, tmp_path: Path, pem: bytes
 ) -> None:
     path = tmp_path / "key.pem"
-    path.write_bytes(pem)
+    secret_file(path, pem)
     await build(loaded(keys, private_key_file=path)).aclose()
 
 
 def test_spaces_around_the_apiv3_key_do_not_count(keys: SandboxKeys, tmp_path: Path) -> None:
     path = tmp_path / "apiv3.txt"
-    path.write_text(f"\ufeff{keys.apiv3_key}\r\n", encoding="utf-8")
+    secret_file(path, f"\ufeff{keys.apiv3_key}\r\n")
     assert loaded(keys, apiv3_key_file=path).apiv3_key == keys.apiv3_key
 
 
