@@ -6,6 +6,7 @@ Written apart from `payments.alipay`, so that a mistake there is not repeated he
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import urlencode
@@ -15,10 +16,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from payments.sandbox.books import Order, Refund
 from payments.sandbox.keys import SandboxKeys
-from payments.sandbox.state import Order
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
+
+_AMOUNT = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,2}))?", re.ASCII)
 
 _MESSAGES = {
     "20000": "Service Currently Unavailable",
@@ -86,34 +89,50 @@ class Wire:
 
     def notice(self, order: Order, now: datetime) -> bytes:
         """The form that tells the merchant of a payment, as posted at `now`."""
+        return self._form(self._paid(order, now)).encode("ascii")
+
+    def refund_notice(
+        self, order: Order, refund: Refund, refunded_fen: int, now: datetime
+    ) -> bytes:
+        """The trade's form after a refund: `refund_fee` is all that was given back so far."""
+        finished_at = refund.finished_at or now
+        facts = self._paid(order, now) | {
+            "gmt_refund": f"{shanghai(finished_at)}.000",
+            "notify_id": refund.payload["notify_id"],
+            "out_biz_no": refund.out_refund_no,
+            "refund_fee": yuan(refunded_fen),
+        }
+        if refunded_fen >= order.amount_fen:
+            facts |= {"trade_status": "TRADE_CLOSED", "gmt_close": shanghai(finished_at)}
+        return self._form(facts).encode("ascii")
+
+    def _paid(self, order: Order, now: datetime) -> dict[str, str]:
         amount = yuan(order.amount_fen)
-        return self._form(
-            {
-                "app_id": self._keys.alipay_app_id,
-                "auth_app_id": self._keys.alipay_app_id,
-                "buyer_id": "2088000000000002",
-                "buyer_logon_id": "san***@sandbox.example",
-                "buyer_pay_amount": amount,
-                "charset": "utf-8",
-                "fund_bill_list": f'[{{"amount":"{amount}","fundChannel":"ALIPAYACCOUNT"}}]',
-                "gmt_create": shanghai(order.created_at),
-                "gmt_payment": shanghai(order.paid_at or now),
-                "invoice_amount": amount,
-                "notify_id": order.payload["notify_id"],
-                "notify_time": shanghai(now),
-                "notify_type": "trade_status_sync",
-                "out_trade_no": order.out_trade_no,
-                "point_amount": "0.00",
-                "receipt_amount": amount,
-                "seller_id": order.merchant_id,
-                "sign_type": "RSA2",
-                "subject": order.payload["subject"],
-                "total_amount": amount,
-                "trade_no": order.payload["trade_no"],
-                "trade_status": "TRADE_SUCCESS",
-                "version": "1.0",
-            }
-        ).encode("ascii")
+        return {
+            "app_id": self._keys.alipay_app_id,
+            "auth_app_id": self._keys.alipay_app_id,
+            "buyer_id": "2088000000000002",
+            "buyer_logon_id": "san***@sandbox.example",
+            "buyer_pay_amount": amount,
+            "charset": "utf-8",
+            "fund_bill_list": f'[{{"amount":"{amount}","fundChannel":"ALIPAYACCOUNT"}}]',
+            "gmt_create": shanghai(order.created_at),
+            "gmt_payment": shanghai(order.paid_at or now),
+            "invoice_amount": amount,
+            "notify_id": order.payload["notify_id"],
+            "notify_time": shanghai(now),
+            "notify_type": "trade_status_sync",
+            "out_trade_no": order.out_trade_no,
+            "point_amount": "0.00",
+            "receipt_amount": amount,
+            "seller_id": order.merchant_id,
+            "sign_type": "RSA2",
+            "subject": order.payload["subject"],
+            "total_amount": amount,
+            "trade_no": order.payload["trade_no"],
+            "trade_status": "TRADE_SUCCESS",
+            "version": "1.0",
+        }
 
     def way_back(self, order: Order, now: datetime) -> str:
         """The signed query with which the payer's browser returns to the merchant."""
@@ -141,14 +160,20 @@ class Wire:
 
 
 def biz_content(params: Mapping[str, str]) -> dict[str, str]:
-    """The business parameters; numbers and objects take no part in the sandbox's calls."""
-    try:
-        content = json.loads(params.get("biz_content", ""))
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise Refusal("40002", "isv.invalid-parameter", "biz_content 不是 JSON 对象")
-    return {name: value for name, value in content.items() if isinstance(value, str)}
+    """The business parameters that are text; see `options` for the lists."""
+    return {name: value for name, value in _content(params).items() if isinstance(value, str)}
+
+
+def options(params: Mapping[str, str], name: str) -> frozenset[str]:
+    """A business parameter that lists names."""
+    value = _content(params).get(name)
+    return frozenset(map(str, value)) if isinstance(value, list) else frozenset()
+
+
+def fen_from_yuan(text: str) -> int | None:
+    """Fen from what Alipay reads as money, or None."""
+    found = _AMOUNT.fullmatch(text)
+    return int(found[1]) * 100 + int((found[2] or "").ljust(2, "0")) if found else None
 
 
 def yuan(fen: int) -> str:
@@ -167,6 +192,16 @@ def moment(text: str) -> datetime | None:
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=SHANGHAI)
     except ValueError:
         return None
+
+
+def _content(params: Mapping[str, str]) -> dict[str, object]:
+    try:
+        content = json.loads(params.get("biz_content", ""))
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise Refusal("40002", "isv.invalid-parameter", "biz_content 不是 JSON 对象")
+    return content
 
 
 def _sorted(params: Mapping[str, str], *, without: set[str]) -> str:

@@ -16,9 +16,9 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
 from sanic.response import empty
 
-from payments.sandbox import alipay, wechat, weixin
+from payments.sandbox import alipay, control, wechat, weixin
 from payments.sandbox.keys import ensure_keys
-from payments.sandbox.state import Sandbox, open_sandbox
+from payments.sandbox.state import Pace, Sandbox, open_sandbox
 
 App = Sanic[Config, SimpleNamespace]
 
@@ -37,6 +37,7 @@ class SandboxConfig:
     data: Path
     keys: Path | None = None
     now: Callable[[], datetime] | None = None  # the machine's clock unless given
+    pace: Pace | None = None  # the demo's unless given
 
 
 def create_app(config: SandboxConfig) -> App:
@@ -48,6 +49,7 @@ def create_app(config: SandboxConfig) -> App:
         data=config.data,
         keys=ensure_keys(config.keys or config.data / "keys"),
         now=config.now,
+        pace=config.pace,
     )
     app = Sanic(f"mallwatt_sandbox_{uuid.uuid4().hex}", configure_logging=False)
     app.config.REQUEST_MAX_SIZE = REQUEST_BYTES_MAX
@@ -55,8 +57,8 @@ def create_app(config: SandboxConfig) -> App:
     app.config.TOUCHUP = False  # it rewrites the server class, once a process: tests need more
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 3.0
     app.ctx.sandbox = sandbox
-    for platform in (wechat, alipay, weixin):
-        app.blueprint(platform.blueprint(sandbox))
+    for part in (wechat, alipay, weixin, control):
+        app.blueprint(part.blueprint(sandbox))
 
     @app.get("/health")
     async def health(_: Request) -> HTTPResponse:

@@ -9,7 +9,7 @@ from sanic import HTTPResponse
 from sanic.response import html
 
 from payments.contract import Platform
-from payments.sandbox.state import Order, OrderState
+from payments.sandbox.books import Order, OrderState
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",

@@ -8,9 +8,10 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import raw, redirect
 
 from payments.contract import Platform
-from payments.sandbox import wechat_orders, wechat_wire
+from payments.sandbox import wechat_orders, wechat_refunds, wechat_wire
+from payments.sandbox.books import Order
 from payments.sandbox.pages import PaymentView, render_missing, render_payment
-from payments.sandbox.state import Order, Sandbox
+from payments.sandbox.state import Sandbox
 from payments.sandbox.wechat_wire import RefusalError
 
 _TRADE_TYPES = {"jsapi": "JSAPI", "native": "NATIVE", "h5": "MWEB"}
@@ -27,7 +28,8 @@ class _Close(msgspec.Struct):
 def blueprint(sandbox: Sandbox) -> Blueprint:
     """All of WeChat Pay's routes."""
     routes = Blueprint("wechat_pay")
-    _add_api(routes, sandbox)
+    _add_orders(routes, sandbox)
+    _add_refunds(routes, sandbox)
     _add_page(routes, sandbox)
 
     @routes.post("/control/wechat/pay")
@@ -44,11 +46,13 @@ def blueprint(sandbox: Sandbox) -> Blueprint:
     async def resume(_: object) -> None:
         for order in sandbox.orders.unnotified(Platform.WECHAT):
             wechat_orders.notify(sandbox, order)
+        for refund in sandbox.orders.unfinished(Platform.WECHAT):
+            wechat_refunds.resume(sandbox, refund)
 
     return routes
 
 
-def _add_api(routes: Blueprint, sandbox: Sandbox) -> None:
+def _add_orders(routes: Blueprint, sandbox: Sandbox) -> None:
     @routes.post("/v3/pay/transactions/<kind:jsapi|native|h5>")
     async def order(request: Request, kind: str) -> HTTPResponse:
         _prove(request, sandbox)
@@ -64,7 +68,8 @@ def _add_api(routes: Blueprint, sandbox: Sandbox) -> None:
         found = sandbox.orders.get(Platform.WECHAT, sandbox.keys.mchid, out_trade_no)
         if found is None:
             raise RefusalError(404, "ORDER_NOT_EXIST", "订单不存在")
-        return _signed(sandbox, 200, wechat_wire.transaction(found, sandbox.now()))
+        state = wechat_orders.trade_state(sandbox, found)
+        return _signed(sandbox, 200, wechat_wire.transaction(found, state))
 
     @routes.post("/v3/pay/transactions/out-trade-no/<out_trade_no:str>/close")
     async def close(request: Request, out_trade_no: str) -> HTTPResponse:
@@ -72,6 +77,24 @@ def _add_api(routes: Blueprint, sandbox: Sandbox) -> None:
         _check_mchid(_read(request.body, _Close).mchid, sandbox)
         await wechat_orders.close(sandbox, sandbox.keys.mchid, out_trade_no)
         return _signed(sandbox, 204, None)
+
+
+def _add_refunds(routes: Blueprint, sandbox: Sandbox) -> None:
+    @routes.post("/v3/refund/domestic/refunds")
+    async def refund(request: Request) -> HTTPResponse:
+        _prove(request, sandbox)
+        wanted = wechat_refunds.read_refund(request.body)
+        given = await wechat_refunds.give_back(sandbox, wanted)
+        order = sandbox.orders.order_of(given)
+        return _signed(sandbox, 200, wechat_wire.refund(given, order))
+
+    @routes.get("/v3/refund/domestic/refunds/<out_refund_no:str>", unquote=True)
+    async def query_refund(request: Request, out_refund_no: str) -> HTTPResponse:
+        _prove(request, sandbox)
+        found = wechat_refunds.find(sandbox, out_refund_no)
+        if found is None:
+            raise RefusalError(404, "RESOURCE_NOT_EXISTS", "退款单不存在")
+        return _signed(sandbox, 200, wechat_wire.refund(found, sandbox.orders.order_of(found)))
 
 
 def _add_page(routes: Blueprint, sandbox: Sandbox) -> None:
@@ -153,8 +176,7 @@ def _referred(sandbox: Sandbox, reference: str) -> Order | None:
     order = sandbox.orders.find(Platform.WECHAT, reference)
     if order is not None or not reference.startswith("wx"):
         return order
-    everything = sandbox.orders.all(Platform.WECHAT)
-    return next((o for o in everything if o.payload["prepay_id"] == reference), None)
+    return sandbox.orders.prepaid(reference)
 
 
 def _signed(sandbox: Sandbox, status: int, content: dict[str, Any] | None) -> HTTPResponse:

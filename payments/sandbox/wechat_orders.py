@@ -8,16 +8,10 @@ from typing import Annotated, Any
 import msgspec
 
 from payments.contract import Platform
-from payments.sandbox.state import (
-    Delivery,
-    NotifierFullError,
-    Order,
-    OrderBookFullError,
-    OrderState,
-    Sandbox,
-)
+from payments.sandbox.books import Entry, Order, OrderBookFullError, OrderState
+from payments.sandbox.notifier import Delivery, NotifierFullError
+from payments.sandbox.state import Sandbox
 from payments.sandbox.wechat_wire import (
-    DELIVERY_DELAYS_S,
     RefusalError,
     is_expired,
     new_prepay_id,
@@ -105,7 +99,7 @@ async def place(sandbox: Sandbox, request: OrderRequest, trade_type: str) -> Ord
             "time_expire": expire.isoformat() if expire else None,
         },
     )
-    await _keep(sandbox, order)
+    await keep(sandbox, order)
     return order
 
 
@@ -115,7 +109,7 @@ async def close(sandbox: Sandbox, merchant_id: str, out_trade_no: str) -> None:
     if order is None:
         return
     _refuse_unless_waiting(order, sandbox.now())
-    await _keep(sandbox, replace(order, state=OrderState.CLOSED))
+    await keep(sandbox, replace(order, state=OrderState.CLOSED))
 
 
 async def pay(sandbox: Sandbox, order: Order) -> Order:
@@ -129,7 +123,8 @@ async def pay(sandbox: Sandbox, order: Order) -> Order:
         paid_at=now,
         payload=dict(order.payload) | {"notice_id": str(uuid.uuid4())},
     )
-    await _keep(sandbox, paid)
+    await keep(sandbox, paid)
+    sandbox.balances.move(Platform.WECHAT, paid.amount_fen)
     notify(sandbox, paid)
     return paid
 
@@ -138,19 +133,50 @@ def notify(sandbox: Sandbox, order: Order) -> None:
     """Deliver a paid order's notice until the merchant takes it, or the schedule ends."""
 
     async def mark(at: datetime) -> None:
-        await sandbox.orders.put(replace(sandbox.orders.get(*order.key) or order, notified_at=at))
+        await sandbox.orders.put(replace(sandbox.orders.latest(order), notified_at=at))
 
     delivery = Delivery(
-        key=(order.platform, order.merchant_id, order.out_trade_no),
-        build=lambda at: payment_notice(order, order.payload["notice_id"], sandbox.keys, at),
-        is_accepted=lambda status, _: status in {200, 204},
-        delays_s=DELIVERY_DELAYS_S,
+        key=order.key,
+        build=lambda at: payment_notice(order, sandbox.keys, at),
+        is_accepted=is_taken,
+        delays_s=sandbox.pace.wechat_notice_s,
         on_accepted=mark,
     )
+    send(sandbox, delivery)
+
+
+def trade_state(sandbox: Sandbox, order: Order) -> str:
+    """What a query says of the order now: SUCCESS, REFUND, NOTPAY or CLOSED."""
+    if order.state is OrderState.PAID:
+        return "REFUND" if sandbox.orders.refunded_fen(order) else "SUCCESS"
+    is_closed = order.state is OrderState.CLOSED or is_expired(order, sandbox.now())
+    return "CLOSED" if is_closed else "NOTPAY"
+
+
+def send(sandbox: Sandbox, delivery: Delivery) -> None:
+    """Start a notice on its way; raises RefusalError where there are too many."""
     try:
         sandbox.notifier.send(delivery)
     except NotifierFullError as error:
-        raise RefusalError(429, "RATELIMIT_EXCEEDED", str(error)) from None
+        raise busy(error) from None
+
+
+def is_taken(status: int, _: bytes) -> bool:
+    """Whether a merchant's answer stops the deliveries."""
+    return status in {200, 204}
+
+
+async def keep(sandbox: Sandbox, entry: Entry) -> None:
+    """Write an order or refund; raises RefusalError where the book is full."""
+    try:
+        await sandbox.orders.put(entry)
+    except OrderBookFullError as error:
+        raise busy(error) from None
+
+
+def busy(error: Exception) -> RefusalError:
+    """429 RATELIMIT_EXCEEDED."""
+    return RefusalError(429, "RATELIMIT_EXCEEDED", str(error))
 
 
 def parameter_error(message: str) -> RefusalError:
@@ -185,10 +211,3 @@ def _refuse_unless_waiting(order: Order, now: datetime) -> None:
         raise RefusalError(400, "ORDERPAID", "该订单已支付")
     if order.state is OrderState.CLOSED or is_expired(order, now):
         raise RefusalError(400, "ORDER_CLOSED", "该订单已关闭")
-
-
-async def _keep(sandbox: Sandbox, order: Order) -> None:
-    try:
-        await sandbox.orders.put(order)
-    except OrderBookFullError as error:
-        raise RefusalError(429, "RATELIMIT_EXCEEDED", str(error)) from None

@@ -20,18 +20,27 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from payments.sandbox.books import Order, OrderState, Refund, RefundState
 from payments.sandbox.keys import SandboxKeys
-from payments.sandbox.state import Order, OrderState, Posting
+from payments.sandbox.notifier import Posting
 
 SCHEME = "WECHATPAY2-SHA256-RSA2048"
 CHINA = timezone(timedelta(hours=8))
 REQUEST_WINDOW_S = 300
 
-# The real pauses (15 s, 15 s, 30 s, 3 min ... 6 h) through 30, none over a minute.
-DELIVERY_DELAYS_S = (0.0, 0.5, 0.5, 1.0, 6.0, 20.0, 40.0, *(60.0,) * 9)
-
 _PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"', re.ASCII)
-_STATE_TEXTS = {"SUCCESS": "支付成功", "NOTPAY": "订单未支付", "CLOSED": "订单已关闭"}
+_STATE_TEXTS = {
+    "SUCCESS": "支付成功",
+    "REFUND": "转入退款",
+    "NOTPAY": "订单未支付",
+    "CLOSED": "订单已关闭",
+}
+_REFUND_TEXTS = {
+    RefundState.SUCCESS: "退款成功",
+    RefundState.CLOSED: "退款关闭",
+    RefundState.ABNORMAL: "退款异常",
+}
+_WALLET = "支付用户零钱"
 
 
 class RefusalError(Exception):
@@ -110,6 +119,12 @@ def new_transaction_id(now: datetime) -> str:
     return f"4200000{secrets.randbelow(1000):03d}{day}{secrets.randbelow(10**10):010d}"
 
 
+def new_refund_id(now: datetime) -> str:
+    """A refund id in the real one's form: 29 digits, starting 503."""
+    day = f"{now.astimezone(CHINA):%Y%m%d}"
+    return f"503{secrets.randbelow(10**8):08d}{day}{secrets.randbelow(10**10):010d}"
+
+
 def is_expired(order: Order, now: datetime) -> bool:
     """Whether its time_expire has passed unpaid: WeChat Pay then calls it CLOSED."""
     expire = order.payload.get("time_expire")
@@ -120,13 +135,8 @@ def is_expired(order: Order, now: datetime) -> bool:
     )
 
 
-def transaction(order: Order, now: datetime) -> dict[str, Any]:
-    """The order as query and notice show it."""
-    state = "NOTPAY"
-    if order.state is OrderState.CLOSED or is_expired(order, now):
-        state = "CLOSED"
-    elif order.state is OrderState.PAID:
-        state = "SUCCESS"
+def transaction(order: Order, state: str) -> dict[str, Any]:
+    """The order as query and notice show it; `state` is WeChat Pay's own word."""
     shown: dict[str, Any] = {
         "mchid": order.merchant_id,
         "appid": order.payload["appid"],
@@ -138,37 +148,119 @@ def transaction(order: Order, now: datetime) -> dict[str, Any]:
         "payer": {},
         "promotion_detail": [],
     }
-    if order.state is OrderState.PAID and order.paid_at is not None:
+    if state in {"SUCCESS", "REFUND"} and order.paid_at is not None:
         shown |= {
             "transaction_id": order.transaction_id,
             "trade_type": order.payload["trade_type"],
             "bank_type": "OTHERS",
-            "success_time": order.paid_at.astimezone(CHINA).isoformat(timespec="seconds"),
+            "success_time": china_time(order.paid_at),
             "payer": {"openid": order.payload.get("openid") or "oSandbox00000000000000000001"},
         }
         shown["amount"] |= {"payer_total": order.amount_fen, "payer_currency": "CNY"}
     return shown
 
 
-def payment_notice(order: Order, notice_id: str, keys: SandboxKeys, now: datetime) -> Posting:
+def refund(refund: Refund, order: Order) -> dict[str, Any]:
+    """The refund as its request and its query are answered."""
+    done = {} if refund.state is not RefundState.SUCCESS else _success_time(refund)
+    return done | {
+        "refund_id": refund.payload["refund_id"],
+        "out_refund_no": refund.out_refund_no,
+        "transaction_id": order.transaction_id,
+        "out_trade_no": order.out_trade_no,
+        "channel": "ORIGINAL",
+        "user_received_account": _WALLET,
+        "create_time": china_time(refund.created_at),
+        "status": refund.state.name,
+        "funds_account": "AVAILABLE",
+        "amount": {
+            "total": order.amount_fen,
+            "refund": refund.amount_fen,
+            "from": [],
+            "payer_total": order.amount_fen,
+            "payer_refund": refund.amount_fen,
+            "settlement_total": order.amount_fen,
+            "settlement_refund": refund.amount_fen,
+            "discount_refund": 0,
+            "currency": "CNY",
+            "refund_fee": 0,
+        },
+        "promotion_detail": [],
+    }
+
+
+def payment_notice(order: Order, keys: SandboxKeys, now: datetime) -> Posting:
     """The encrypted and signed callback that says an order was paid."""
+    event = Event(
+        id=order.payload["notice_id"],
+        type="TRANSACTION.SUCCESS",
+        summary="支付成功",
+        at=order.paid_at or now,
+        resource="transaction",
+        content=transaction(order, "SUCCESS"),
+    )
+    return notice(order.notify_url, event, keys, now)
+
+
+def refund_notice(refund: Refund, order: Order, keys: SandboxKeys, now: datetime) -> Posting:
+    """The encrypted and signed callback that says what became of a refund."""
+    done = {} if refund.state is not RefundState.SUCCESS else _success_time(refund)
+    content = done | {
+        "mchid": refund.merchant_id,
+        "out_trade_no": order.out_trade_no,
+        "transaction_id": order.transaction_id,
+        "out_refund_no": refund.out_refund_no,
+        "refund_id": refund.payload["refund_id"],
+        "refund_status": refund.state.name,
+        "user_received_account": _WALLET,
+        "amount": {
+            "total": order.amount_fen,
+            "refund": refund.amount_fen,
+            "payer_total": order.amount_fen,
+            "payer_refund": refund.amount_fen,
+        },
+    }
+    event = Event(
+        id=refund.payload["notice_id"],
+        type=f"REFUND.{refund.state.name}",
+        summary=_REFUND_TEXTS[refund.state],
+        at=refund.finished_at or now,
+        resource="refund",
+        content=content,
+    )
+    return notice(refund.notify_url, event, keys, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a callback tells, before it is encrypted."""
+
+    id: str
+    type: str
+    summary: str
+    at: datetime
+    resource: str
+    content: Mapping[str, Any]
+
+
+def notice(url: str, event: Event, keys: SandboxKeys, now: datetime) -> Posting:
+    """A callback, encrypted for the merchant and signed by the platform at `now`."""
     nonce = secrets.token_hex(6)
     ciphertext = AESGCM(keys.apiv3_key.encode()).encrypt(
-        nonce.encode(), json_bytes(transaction(order, now)), b"transaction"
+        nonce.encode(), json_bytes(event.content), event.resource.encode()
     )
-    paid_at = order.paid_at or now
     body = json_bytes(
         {
-            "id": notice_id,
-            "create_time": paid_at.astimezone(CHINA).isoformat(timespec="seconds"),
+            "id": event.id,
+            "create_time": china_time(event.at),
             "resource_type": "encrypt-resource",
-            "event_type": "TRANSACTION.SUCCESS",
-            "summary": "支付成功",
+            "event_type": event.type,
+            "summary": event.summary,
             "resource": {
-                "original_type": "transaction",
+                "original_type": event.resource,
                 "algorithm": "AEAD_AES_256_GCM",
                 "ciphertext": b64encode(ciphertext).decode(),
-                "associated_data": "transaction",
+                "associated_data": event.resource,
                 "nonce": nonce,
             },
         }
@@ -178,7 +270,16 @@ def payment_notice(order: Order, notice_id: str, keys: SandboxKeys, now: datetim
         "Accept": "*/*",
         "User-Agent": "Mozilla/4.0",
     }
-    return Posting(url=order.notify_url, headers=headers, body=body)
+    return Posting(url=url, headers=headers, body=body)
+
+
+def china_time(at: datetime) -> str:
+    """A moment as WeChat Pay writes it."""
+    return at.astimezone(CHINA).isoformat(timespec="seconds")
+
+
+def _success_time(refund: Refund) -> dict[str, Any]:
+    return {"success_time": china_time(refund.finished_at or refund.created_at)}
 
 
 def _sign_error(message: str) -> RefusalError:

@@ -22,6 +22,7 @@ from payments.wechat.client import WeChatPlatform, build
 from payments.wechat.config import WeChatMerchant, load
 from tests.http import http_client
 from tests.payments.peer import Peer, http_answer
+from tests.payments.shops import QUICK, Yard, open_yard
 
 
 @pytest_asyncio.fixture
@@ -57,7 +58,9 @@ async def sandbox(
 ) -> AsyncIterator[Sandbox]:
     """One sandbox on a real socket for all tests; each orders under numbers of its own."""
     place = bind_loopback("127.0.0.1", "0")
-    config = SandboxConfig(public_url(place), tmp_path_factory.mktemp("sandbox"), keys.folder)
+    config = SandboxConfig(
+        public_url(place), tmp_path_factory.mktemp("sandbox"), keys.folder, pace=QUICK
+    )
     async with serving(config, place) as running:
         yield running
 
@@ -67,6 +70,22 @@ async def payer(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
     """A person or script that opens the sandbox's pages."""
     async with http_client(base_url=sandbox.public_url, follow_redirects=True) as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="module")
+async def running_yard(
+    tmp_path_factory: pytest.TempPathFactory, keys: SandboxKeys
+) -> AsyncIterator[Yard]:
+    """A sandbox of the module's own, quick, by a clock that the tests move."""
+    async with open_yard(tmp_path_factory.mktemp("yard"), keys) as running:
+        yield running
+
+
+@pytest.fixture
+def yard(running_yard: Yard) -> Yard:
+    """The module's sandbox at noon, without faults and with money enough."""
+    running_yard.begin()
+    return running_yard
 
 
 @pytest.fixture

@@ -26,9 +26,8 @@ from payments.contract import (
     PlatformUnavailableError,
     TradeStatus,
 )
-from payments.sandbox import alipay as sandbox_alipay
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
-from payments.sandbox.state import Sandbox
+from payments.sandbox.state import Pace, Sandbox
 from tests.http import http_client
 
 NOW = datetime(2026, 5, 24, 2, 0, tzinfo=UTC)
@@ -208,9 +207,10 @@ async def test_a_script_pays_and_the_notice_comes_until_success(
     ask: PaymentRequest,
     merchant: Merchant,
     web: httpx.AsyncClient,
+    sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sandbox_alipay, "DELAYS_S", (0, 0.01, 0.01, 0.01))
+    monkeypatch.setattr(sandbox, "pace", Pace(alipay_notice_s=(0, 0.01, 0.01, 0.01)))
     merchant.answers = [b"failure", b"success, nearly"]
     await platform.create(ask, NOW)
 

@@ -9,17 +9,10 @@ from pathlib import Path
 import pytest
 
 from payments.contract import Platform
-from payments.sandbox import state
-from payments.sandbox.state import (
-    Delivery,
-    Notifier,
-    NotifierFullError,
-    Order,
-    OrderBook,
-    OrderBookFullError,
-    OrderState,
-    Posting,
-)
+from payments.sandbox import books
+from payments.sandbox import notifier as notifier_module
+from payments.sandbox.books import Order, OrderBook, OrderBookFullError, OrderState
+from payments.sandbox.notifier import Delivery, Notifier, NotifierFullError, Posting
 from tests.payments.peer import Peer, http_answer
 
 NOW = datetime(2026, 5, 24, 2, 0, tzinfo=UTC)
@@ -69,7 +62,7 @@ async def test_a_book_knows_whom_to_tell(tmp_path: Path) -> None:
 async def test_a_full_book_changes_orders_but_takes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "ORDERS_MAX", 1)
+    monkeypatch.setattr(books, "ORDERS_MAX", 1)
     book = OrderBook(tmp_path / "orders.sqlite")
     await book.put(order("T1"))
     await book.put(replace(order("T1"), state=OrderState.CLOSED))
@@ -132,7 +125,7 @@ async def test_a_merchant_that_cannot_be_reached_is_given_up(
 async def test_one_delivery_a_key_and_only_so_many_at_once(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "DELIVERIES_MAX", 1)
+    monkeypatch.setattr(notifier_module, "DELIVERIES_MAX", 1)
     notifier, story = Notifier(lambda: NOW), Story(peer.url, 3600)
     notifier.send(story.delivery)
     notifier.send(story.delivery)

@@ -1,26 +1,17 @@
 """The sandbox's WeChat Pay on the wire: as strict as the real one, and as forgetful of nothing.
 
-Requests are signed here by hand, apart from the SDK and from the code under test.
+The merchants are of `shops`.
 """
 
 import asyncio
 import json
-import secrets
-import time
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from payments.contract import Platform
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
@@ -28,87 +19,16 @@ from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.state import Sandbox
 from tests.fakes.keys import rsa_key
 from tests.http import http_client
-from tests.payments.peer import Peer, Received, http_answer
-
-NATIVE = "/v3/pay/transactions/native"
-
-
-@dataclass
-class Merchant:
-    """A merchant's program, written against the documents alone."""
-
-    keys: SandboxKeys
-    http: httpx.AsyncClient
-
-    def authorization(
-        self,
-        method: str,
-        target: str,
-        body: bytes,
-        *,
-        key: RSAPrivateKey | None = None,
-        at: int | None = None,
-        **parameters: str,
-    ) -> str:
-        timestamp, nonce = str(at or int(time.time())), secrets.token_hex(16)
-        message = f"{method}\n{target}\n{timestamp}\n{nonce}\n".encode() + body + b"\n"
-        signature = (key or self.keys.wechat_merchant).sign(message, PKCS1v15(), SHA256())
-        values = {
-            "mchid": self.keys.mchid,
-            "nonce_str": nonce,
-            "signature": b64encode(signature).decode(),
-            "timestamp": timestamp,
-            "serial_no": self.keys.cert_serial,
-        } | parameters
-        joined = ",".join(f'{name}="{value}"' for name, value in values.items())
-        return f"WECHATPAY2-SHA256-RSA2048 {joined}"
-
-    async def send(
-        self, method: str, target: str, content: object = None, **flaws: Any
-    ) -> httpx.Response:
-        body = b"" if content is None else json.dumps(content).encode()
-        headers = {"Authorization": self.authorization(method, target, body, **flaws)}
-        return await self.http.request(method, target, content=body, headers=headers)
-
-    def prove(self, headers: Any, body: bytes) -> None:
-        """Raise unless the platform signed this."""
-        message = f"{headers['wechatpay-timestamp']}\n{headers['wechatpay-nonce']}\n".encode()
-        assert headers["wechatpay-serial"] == self.keys.platform_public_key_id
-        assert headers["wechatpay-signature-type"] == "WECHATPAY2-SHA256-RSA2048"
-        assert abs(int(headers["wechatpay-timestamp"]) - time.time()) < 60
-        signature = b64decode(headers["wechatpay-signature"])
-        public = self.keys.wechat_platform.public_key()
-        public.verify(signature, message + body + b"\n", PKCS1v15(), SHA256())
-
-    def open(self, notice: Received) -> dict[str, Any]:
-        """The decrypted content of a callback."""
-        resource = json.loads(notice.body)["resource"]
-        content = AESGCM(self.keys.apiv3_key.encode()).decrypt(
-            resource["nonce"].encode(),
-            b64decode(resource["ciphertext"]),
-            resource["associated_data"].encode(),
-        )
-        opened: dict[str, Any] = json.loads(content)
-        return opened
+from tests.payments.peer import Peer, http_answer
+from tests.payments.shops import NATIVE, Clock, WeChatShop
+from tests.payments.shops import wechat_order as order
 
 
 @pytest_asyncio.fixture(scope="module")
-async def shop(sandbox: Sandbox) -> AsyncIterator[Merchant]:
+async def shop(sandbox: Sandbox) -> AsyncIterator[WeChatShop]:
     """A merchant at the shared sandbox."""
     async with http_client(base_url=sandbox.public_url) as http:
-        yield Merchant(sandbox.keys, http)
-
-
-def order(number: str, **changes: object) -> dict[str, object]:
-    body: dict[str, object] = {
-        "appid": "wx0000000000000001",
-        "mchid": "1900000109",
-        "description": "示范商场 A101 电费",
-        "out_trade_no": number,
-        "notify_url": "http://127.0.0.1:9/notify",
-        "amount": {"total": 8880, "currency": "CNY"},
-    }
-    return {k: v for k, v in (body | changes).items() if v is not None}
+        yield WeChatShop(sandbox.keys, http)
 
 
 def query(number: str) -> str:
@@ -116,7 +36,7 @@ def query(number: str) -> str:
 
 
 async def test_every_answer_is_signed_errors_and_empty_ones_too(
-    shop: Merchant, number: str
+    shop: WeChatShop, number: str
 ) -> None:
     made = await shop.send("POST", NATIVE, order(number))
     found = await shop.send("GET", query(number))
@@ -130,7 +50,7 @@ async def test_every_answer_is_signed_errors_and_empty_ones_too(
     assert absent.json() == {"code": "ORDER_NOT_EXIST", "message": "订单不存在"}
 
 
-async def test_a_waiting_order_looks_as_documented(shop: Merchant, number: str) -> None:
+async def test_a_waiting_order_looks_as_documented(shop: WeChatShop, number: str) -> None:
     await shop.send("POST", NATIVE, order(number))
     assert (await shop.send("GET", query(number))).json() == {
         "mchid": "1900000109",
@@ -145,7 +65,7 @@ async def test_a_waiting_order_looks_as_documented(shop: Merchant, number: str) 
     }
 
 
-async def test_a_callback_looks_as_documented(shop: Merchant, peer: Peer, number: str) -> None:
+async def test_a_callback_looks_as_documented(shop: WeChatShop, peer: Peer, number: str) -> None:
     body = order(number, notify_url=f"{peer.url}/notify", payer={"openid": "oPayer"}, attach="a")
     await shop.send("POST", "/v3/pay/transactions/jsapi", body)
     paid = await shop.http.post("/control/wechat/pay", json={"out_trade_no": number})
@@ -201,7 +121,7 @@ STRANGER = rsa_key("stranger")
     ],
 )
 async def test_a_request_that_the_merchant_did_not_sign_is_refused(
-    shop: Merchant, number: str, flaws: dict[str, Any], message: str
+    shop: WeChatShop, number: str, flaws: dict[str, Any], message: str
 ) -> None:
     answer = await shop.send("POST", NATIVE, order(number), **flaws)
     assert answer.status_code == 401
@@ -211,14 +131,14 @@ async def test_a_request_that_the_merchant_did_not_sign_is_refused(
 
 @pytest.mark.parametrize("authorization", ["", "Bearer x", 'WECHATPAY2-SM2-WITH-SM3 mchid="1"'])
 async def test_a_request_without_the_signature_is_refused(
-    shop: Merchant, number: str, authorization: str
+    shop: WeChatShop, number: str, authorization: str
 ) -> None:
     headers = {"Authorization": authorization}
     answer = await shop.http.post(NATIVE, json=order(number), headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "SIGN_ERROR")
 
 
-async def test_a_signature_covers_path_query_and_body(shop: Merchant, number: str) -> None:
+async def test_a_signature_covers_path_query_and_body(shop: WeChatShop, number: str) -> None:
     body = json.dumps(order(number)).encode()
     other = json.dumps(order(number, amount={"total": 1, "currency": "CNY"})).encode()
     for target, sent in ((NATIVE, other), (f"{NATIVE}?a=1", body)):
@@ -253,7 +173,7 @@ async def test_a_signature_covers_path_query_and_body(shop: Merchant, number: st
     ],
 )
 async def test_an_order_that_breaks_a_rule_is_refused(
-    shop: Merchant, number: str, kind: str, changes: dict[str, object], code: str
+    shop: WeChatShop, number: str, kind: str, changes: dict[str, object], code: str
 ) -> None:
     answer = await shop.send("POST", f"/v3/pay/transactions/{kind}", order(number, **changes))
     assert (answer.status_code, answer.json()["code"]) == (400, code)
@@ -270,7 +190,7 @@ async def test_an_order_that_breaks_a_rule_is_refused(
     ],
 )
 async def test_a_number_names_one_order(
-    shop: Merchant,
+    shop: WeChatShop,
     number: str,
     kind: str,
     changes: dict[str, object],
@@ -286,7 +206,7 @@ async def test_a_number_names_one_order(
     ("path", "code"), [("/control/wechat/pay", "ORDERPAID"), (None, "ORDER_CLOSED")]
 )
 async def test_what_is_decided_stays_decided(
-    shop: Merchant, number: str, path: str | None, code: str
+    shop: WeChatShop, number: str, path: str | None, code: str
 ) -> None:
     close = f"/v3/pay/transactions/out-trade-no/{number}/close"
     await shop.send("POST", NATIVE, order(number))
@@ -304,14 +224,16 @@ async def test_what_is_decided_stays_decided(
 
 
 async def test_closing_an_order_that_nobody_made_succeeds_as_observed(
-    shop: Merchant, number: str
+    shop: WeChatShop, number: str
 ) -> None:
     close = f"/v3/pay/transactions/out-trade-no/{number}/close"
     assert (await shop.send("POST", close, {"mchid": "1900000109"})).status_code == 204
 
 
 @pytest.mark.parametrize("mchid", [None, "1900000999", ""])
-async def test_a_merchant_sees_only_its_own(shop: Merchant, number: str, mchid: str | None) -> None:
+async def test_a_merchant_sees_only_its_own(
+    shop: WeChatShop, number: str, mchid: str | None
+) -> None:
     await shop.send("POST", NATIVE, order(number))
     target = f"/v3/pay/transactions/out-trade-no/{number}"
     asked = target if mchid is None else f"{target}?mchid={mchid}"
@@ -321,12 +243,12 @@ async def test_a_merchant_sees_only_its_own(shop: Merchant, number: str, mchid: 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"{}", b'{"out_trade_no": 7}', b'{"out_trade_no": "a", "b": 1}']
 )
-async def test_the_control_refuses_what_it_cannot_read(shop: Merchant, body: bytes) -> None:
+async def test_the_control_refuses_what_it_cannot_read(shop: WeChatShop, body: bytes) -> None:
     answer = await shop.http.post("/control/wechat/pay", content=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "PARAM_ERROR")
 
 
-async def test_twenty_payers_at_once_pay_once(shop: Merchant, peer: Peer, number: str) -> None:
+async def test_twenty_payers_at_once_pay_once(shop: WeChatShop, peer: Peer, number: str) -> None:
     await shop.send("POST", NATIVE, order(number, notify_url=f"{peer.url}/notify"))
     body = {"out_trade_no": number}
     answers = await asyncio.gather(
@@ -346,7 +268,7 @@ async def test_twenty_payers_at_once_pay_once(shop: Merchant, peer: Peer, number
     ],
 )
 async def test_the_page_pays_and_says_so(
-    shop: Merchant, number: str, language: str, words: tuple[str, str]
+    shop: WeChatShop, number: str, language: str, words: tuple[str, str]
 ) -> None:
     made = await shop.send("POST", NATIVE, order(number, description="<b>茶饮</b>"))
     page, headers = made.json()["code_url"], {"Accept-Language": language}
@@ -373,7 +295,7 @@ async def test_the_page_pays_and_says_so(
     ],
 )
 async def test_the_h5_page_leads_back_to_the_merchant(
-    shop: Merchant, number: str, back: str, linked: str | None
+    shop: WeChatShop, number: str, back: str, linked: str | None
 ) -> None:
     scene = {"payer_client_ip": "1.2.3.4", "h5_info": {"type": "Wap"}}
     made = await shop.send("POST", "/v3/pay/transactions/h5", order(number, scene_info=scene))
@@ -386,7 +308,7 @@ async def test_the_h5_page_leads_back_to_the_merchant(
             assert f'href="{linked}"' in shown.text
 
 
-async def test_a_prepay_id_opens_the_page_too(shop: Merchant, number: str) -> None:
+async def test_a_prepay_id_opens_the_page_too(shop: WeChatShop, number: str) -> None:
     body = order(number, payer={"openid": "o1"})
     made = await shop.send("POST", "/v3/pay/transactions/jsapi", body)
     prepay_id = made.json()["prepay_id"]
@@ -395,21 +317,11 @@ async def test_a_prepay_id_opens_the_page_too(shop: Merchant, number: str) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_page_of_no_order_is_not_found(shop: Merchant, method: str) -> None:
+async def test_a_page_of_no_order_is_not_found(shop: WeChatShop, method: str) -> None:
     for reference in ("nothing", "wx20260524nothing"):
         answer = await shop.http.request(method, f"/pay/wechat/{reference}")
         assert answer.status_code == 404
         assert "没有这笔订单" in answer.text
-
-
-@dataclass
-class Clock:
-    """Time that a test moves."""
-
-    at: datetime
-
-    def __call__(self) -> datetime:
-        return self.at
 
 
 async def test_an_order_expires(tmp_path: Path, keys: SandboxKeys, number: str) -> None:
@@ -421,7 +333,7 @@ async def test_an_order_expires(tmp_path: Path, keys: SandboxKeys, number: str) 
         serving(config, place) as running,
         http_client(base_url=running.public_url) as http,
     ):
-        shop = Merchant(keys, http)
+        shop = WeChatShop(keys, http)
         assert (await shop.send("POST", NATIVE, order(number, time_expire=expire))).is_success
         clock.at += timedelta(minutes=5)
         found = await shop.send("GET", query(number))
@@ -444,7 +356,7 @@ async def test_a_restart_keeps_orders_and_resumes_their_notices(
             serving(config, place) as running,
             http_client(base_url=running.public_url) as http,
         ):
-            shop = Merchant(keys, http)
+            shop = WeChatShop(keys, http)
             if round_.startswith("pays"):
                 body = order(number, notify_url=f"{peer.url}/notify")
                 await shop.send("POST", NATIVE, body)

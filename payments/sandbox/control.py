@@ -1,0 +1,143 @@
+"""What a test or script tells the platforms, beside what payers do: in process, or by HTTP."""
+
+from typing import Annotated, Any
+
+import msgspec
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.response import empty, raw
+
+from payments.contract import Platform
+from payments.sandbox import wechat_orders, wechat_refunds
+from payments.sandbox.alipay_orders import Trades
+from payments.sandbox.alipay_refunds import Refunds
+from payments.sandbox.books import Order, OrderState, Refund, RefundState
+from payments.sandbox.faults import ANY, FAULTS_MAX, BadFaultError, Fault, Kind
+from payments.sandbox.state import Sandbox
+from payments.sandbox.wechat_wire import RefusalError
+
+
+class ControlError(Exception):
+    """What was told cannot be done; says why."""
+
+
+class Control:
+    """The platforms' inside, for a test in the same process."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._trades = Trades(sandbox)
+        self._refunds = Refunds(self._trades)
+
+    async def pay(self, platform: Platform, out_trade_no: str) -> Order:
+        """The payer pays; raises ControlError where the order cannot be paid."""
+        order = self._order(platform, out_trade_no)
+        if platform is Platform.ALIPAY:
+            paid = await self._trades.pay(order)
+            if paid.state is not OrderState.PAID:
+                raise ControlError(f"{out_trade_no} is closed")
+            return paid
+        try:
+            return await wechat_orders.pay(self._sandbox, order)
+        except RefusalError as error:
+            raise ControlError(f"{out_trade_no}: {error}") from None
+
+    async def settle(self, platform: Platform, number: str, state: RefundState) -> Refund:
+        """Say what became of the newest refund with this number, also after it was said."""
+        found = [
+            one for one in self._sandbox.orders.refunds(platform) if one.out_refund_no == number
+        ]
+        if not found:
+            raise ControlError(f"no refund {number}")
+        if platform is Platform.ALIPAY:
+            return await self._refunds.settle(found[-1], state)
+        return await wechat_refunds.settle(self._sandbox, found[-1], state)
+
+    def balance(self, platform: Platform, fen: int | None) -> None:
+        """What the merchant has to give back from; None: no end of it."""
+        self._sandbox.balances.tell(platform, fen)
+
+    def _order(self, platform: Platform, out_trade_no: str) -> Order:
+        order = self._sandbox.orders.find(platform, out_trade_no)
+        if order is None:
+            raise ControlError(f"no order {out_trade_no}")
+        return order
+
+
+class _Fault(msgspec.Struct, forbid_unknown_fields=True):
+    platform: Platform
+    kind: Kind
+    call: str = ANY
+    times: int = 1
+    seconds: float = 0.0
+
+
+class _Faults(msgspec.Struct, forbid_unknown_fields=True):
+    faults: Annotated[list[_Fault], msgspec.Meta(max_length=FAULTS_MAX)]
+
+
+class _Balance(msgspec.Struct, forbid_unknown_fields=True):
+    platform: Platform
+    fen: Annotated[int, msgspec.Meta(ge=0, le=10**15)] | None
+
+
+class _Settle(msgspec.Struct, forbid_unknown_fields=True):
+    out_refund_no: str
+    state: RefundState
+
+
+def blueprint(sandbox: Sandbox) -> Blueprint:
+    """The routes under /control that no single platform owns."""
+    routes = Blueprint("sandbox_control", url_prefix="/control")
+    control = Control(sandbox)
+    _add_faults(routes, sandbox)
+
+    @routes.post("/balance")
+    async def balance(request: Request) -> HTTPResponse:
+        told = _read(request.body, _Balance)
+        control.balance(told.platform, told.fen)
+        return empty()
+
+    @routes.post("/<name:wechat|alipay>/settle")
+    async def settle(request: Request, name: str) -> HTTPResponse:
+        told = _read(request.body, _Settle)
+        refund = await control.settle(Platform(name), told.out_refund_no, told.state)
+        return _json({"out_refund_no": refund.out_refund_no, "state": refund.state})
+
+    async def refuse(_: Request, error: ControlError) -> HTTPResponse:
+        return _json({"error": str(error)}, status=400)
+
+    routes.exception(ControlError)(refuse)
+    return routes
+
+
+def _add_faults(routes: Blueprint, sandbox: Sandbox) -> None:
+    @routes.post("/faults")
+    async def add(request: Request) -> HTTPResponse:
+        rows = _read(request.body, _Faults).faults
+        try:
+            sandbox.faults.add(
+                *(Fault(row.platform, row.kind, row.call, row.times, row.seconds) for row in rows)
+            )
+        except BadFaultError as error:
+            raise ControlError(str(error)) from None
+        return empty()
+
+    @routes.get("/faults")
+    async def show(_: Request) -> HTTPResponse:
+        return _json({"faults": sandbox.faults.rows()})
+
+    @routes.delete("/faults")
+    async def clear(_: Request) -> HTTPResponse:
+        sandbox.faults.clear()
+        return empty()
+
+
+def _read(body: bytes, form: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ControlError(str(error)) from None
+
+
+def _json(content: object, status: int = 200) -> HTTPResponse:
+    return raw(msgspec.json.encode(content), status=status, content_type="application/json")

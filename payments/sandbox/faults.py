@@ -1,0 +1,74 @@
+"""What goes wrong when a test says so: a table of faults, each counted down as it happens."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from payments.contract import Platform
+
+FAULTS_MAX = 1_000
+TIMES_MAX = 1_000_000
+SECONDS_MAX = 60.0
+ANY = "*"
+
+
+class Kind(StrEnum):
+    """What can go wrong."""
+
+    REFUND_CLOSED = "refund_closed"  # accepted, then CLOSED
+    REFUND_ABNORMAL = "refund_abnormal"  # accepted, then ABNORMAL
+    REFUND_STUCK = "refund_stuck"  # accepted, and PROCESSING until the control settles it
+
+
+class BadFaultError(ValueError):
+    """A row of the table that cannot be."""
+
+
+@dataclass(slots=True)
+class Fault:
+    """One row: happens `times` more times to this call of this platform."""
+
+    platform: Platform
+    kind: Kind
+    call: str = ANY
+    times: int = 1
+    seconds: float = 0.0
+
+
+class Faults:
+    """The table. The oldest row that fits happens first."""
+
+    def __init__(self) -> None:
+        self._rows: list[Fault] = []
+
+    def add(self, *rows: Fault) -> None:
+        """Append rows, all or none; raises BadFaultError."""
+        if len(self._rows) + len(rows) > FAULTS_MAX:
+            raise BadFaultError(f"no more than {FAULTS_MAX} faults at once")
+        for row in rows:
+            if not 1 <= row.times <= TIMES_MAX:
+                raise BadFaultError(f"times is 1 to {TIMES_MAX}")
+            if not 0 <= row.seconds <= SECONDS_MAX:
+                raise BadFaultError(f"seconds are 0 to {SECONDS_MAX:g}")
+        self._rows.extend(rows)
+
+    def rows(self) -> tuple[Fault, ...]:
+        """What is still to happen, oldest first."""
+        return tuple(self._rows)
+
+    def clear(self) -> None:
+        """Nothing goes wrong any more."""
+        self._rows.clear()
+
+    def take(self, platform: Platform, call: str, kinds: Iterable[Kind]) -> Fault | None:
+        """The fault that happens to this call now, counted; None where all is well."""
+        if not self._rows:
+            return None
+        wanted = frozenset(kinds)
+        for row in self._rows:
+            if row.platform is platform and row.call in {ANY, call} and row.kind in wanted:
+                row.times -= 1
+                if row.times == 0:
+                    self._rows.remove(row)
+                return row
+        return None

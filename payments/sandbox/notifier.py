@@ -1,0 +1,156 @@
+"""What happens by itself, later: notices that are posted until taken, and acts after a while."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+
+from payments.tls import trusted_roots
+
+DELIVERIES_MAX = 10_000
+DELIVERIES_AT_ONCE_MAX = 50
+ACTS_MAX = 10_000
+NOTICE_TIMEOUT_S = 5.0
+ANSWER_BYTES_MAX = 64 * 1024
+
+logger = logging.getLogger("mallwatt.sandbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One HTTP POST to a merchant."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A notice to be delivered, signed afresh for each attempt.
+
+    `build` gets the time of the attempt; `is_accepted` judges status and body of the answer;
+    `delays_s` waits before each attempt, so its length is the number of attempts.
+    """
+
+    key: tuple[str, ...]
+    build: Callable[[datetime], Posting]
+    is_accepted: Callable[[int, bytes], bool]
+    delays_s: Sequence[float]
+    on_accepted: Callable[[datetime], Awaitable[None]]
+
+
+class NotifierFullError(Exception):
+    """Too much is under way."""
+
+
+class Notifier:
+    """Posts notices as tasks: bounded in number, retried on schedule, cancelled by `aclose`."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._tasks: dict[tuple[str, ...], asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(DELIVERIES_AT_ONCE_MAX)
+        self._client = httpx.AsyncClient(
+            verify=trusted_roots(), timeout=NOTICE_TIMEOUT_S, trust_env=False
+        )
+
+    def send(self, delivery: Delivery) -> None:
+        """Start delivering; the same key under way is not started twice."""
+        if delivery.key in self._tasks:
+            return
+        if len(self._tasks) >= DELIVERIES_MAX:
+            raise NotifierFullError(f"{DELIVERIES_MAX} notices are under way")
+        task = asyncio.get_running_loop().create_task(self._deliver(delivery))
+        self._tasks[delivery.key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(delivery.key, None))
+
+    @property
+    def count(self) -> int:
+        """How many are under way."""
+        return len(self._tasks)
+
+    async def quiet(self) -> None:
+        """Wait until nothing that is under way now is any more."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and close connections."""
+        await _end(tuple(self._tasks.values()))
+        await self._client.aclose()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        for delay_s in delivery.delays_s:
+            await asyncio.sleep(delay_s)
+            async with self._places:
+                accepted = await self._attempt(delivery)
+            if accepted:
+                await delivery.on_accepted(self._now())
+                return
+        logger.warning("notice %s was never taken", "/".join(delivery.key))
+
+    async def _attempt(self, delivery: Delivery) -> bool:
+        posting = delivery.build(self._now())
+        try:
+            async with self._client.stream(
+                "POST", posting.url, headers=dict(posting.headers), content=posting.body
+            ) as answer:
+                body = b""
+                async for chunk in answer.aiter_bytes():
+                    body = (body + chunk)[:ANSWER_BYTES_MAX]
+                    if len(body) == ANSWER_BYTES_MAX:
+                        break
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            logger.info("notice to %s failed: %r", posting.url, error)
+            return False
+        accepted = delivery.is_accepted(answer.status_code, body)
+        if not accepted:
+            logger.info("notice to %s was refused: %d", posting.url, answer.status_code)
+        return accepted
+
+
+class Later:
+    """Acts after a while, as tasks: bounded in number, cancelled by `aclose`."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def after(self, delay_s: float, act: Callable[[], Awaitable[object]]) -> None:
+        """Do something once, in so many seconds; raises NotifierFullError."""
+        if len(self._tasks) >= ACTS_MAX:
+            raise NotifierFullError(f"{ACTS_MAX} acts are under way")
+        task = asyncio.get_running_loop().create_task(_after(delay_s, act))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    @property
+    def count(self) -> int:
+        """How many are still to happen."""
+        return len(self._tasks)
+
+    async def quiet(self) -> None:
+        """Wait until nothing that is under way now is any more."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Cancel what has not happened yet."""
+        await _end(tuple(self._tasks))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("an act failed", exc_info=error)
+
+
+async def _after(delay_s: float, act: Callable[[], Awaitable[object]]) -> None:
+    await asyncio.sleep(delay_s)
+    await act()
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)  # bounded by who starts them, all ending
