@@ -17,6 +17,7 @@ from payments.contract import (
     PlatformRefusedError,
     PlatformUnavailableError,
     Refund,
+    RefundNotice,
     RefundRequest,
     RefundStatus,
     Trade,
@@ -117,7 +118,9 @@ class WeChatPlatform:
             return Refund(out_refund_no, out_trade_no, RefundStatus.UNKNOWN, self.merchant_id)
         return refunds.refund_from_answer(answer, self.merchant_id, out_trade_no, out_refund_no)
 
-    def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
+    def parse_notice(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> Notice | RefundNotice:
         """Verify and read a notice (header names in lower case); raises NoticeRejectedError."""
         return notice.read_notice(
             headers, body, keys=self._sdk.keys, apiv3_key=self._apiv3_key, now=now

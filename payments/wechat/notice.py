@@ -1,4 +1,4 @@
-"""Payment notices: size, signature, decryption, form. Nothing here sends or decides anything."""
+"""Notices: size, signature, decryption, form. Nothing here sends or decides anything."""
 
 import hashlib
 import json
@@ -16,23 +16,31 @@ from payments.contract import (
     NoticeRejectedError,
     PaymentError,
     Platform,
+    RefundNotice,
 )
 from payments.wechat.orders import trade_from_content
+from payments.wechat.refunds import STATUSES, refund_from_notice
 from payments.wechat.signing import UnprovedError, prove
 
 BODY_BYTES_MAX = 64 * 1024  # a real one is about 1 kB
 
 
-class _Resource(msgspec.Struct):
+class Resource(msgspec.Struct):
+    """What is sealed with the merchant's APIv3 key."""
+
     algorithm: str
     ciphertext: str
     nonce: str
     associated_data: str = ""
+    original_type: str = "transaction"
 
 
-class _Envelope(msgspec.Struct):
+class Envelope(msgspec.Struct):
+    """What is around a sealed resource."""
+
     resource_type: str
-    resource: _Resource
+    resource: Resource
+    event_type: str = ""
 
 
 def read_notice(
@@ -42,8 +50,26 @@ def read_notice(
     keys: Mapping[str, RSAPublicKey],
     apiv3_key: str,
     now: datetime,
-) -> Notice:
+) -> Notice | RefundNotice:
     """The notice in a raw callback (header names in lower case); raises NoticeRejectedError."""
+    envelope, content = opened(headers, body, keys=keys, apiv3_key=apiv3_key, now=now)
+    try:
+        if envelope.resource.original_type == "refund":
+            return _refund_notice(envelope.event_type, content)
+        return _payment_notice(content)
+    except PaymentError as error:
+        raise NoticeRejectedError(error.detail) from None
+
+
+def opened(
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    keys: Mapping[str, RSAPublicKey],
+    apiv3_key: str,
+    now: datetime,
+) -> tuple[Envelope, str]:
+    """A notice that proved itself, and what is sealed in it; raises NoticeRejectedError."""
     if len(body) > BODY_BYTES_MAX:
         raise NoticeRejectedError("the body is too large")
     try:
@@ -54,19 +80,7 @@ def read_notice(
         prove(headers, text, keys, now)
     except UnprovedError as error:
         raise NoticeRejectedError(str(error)) from None
-    content = _decrypt(text, apiv3_key)
-    try:
-        app_id, trade = trade_from_content(content)
-    except PaymentError as error:
-        raise NoticeRejectedError(error.detail) from None
-    return Notice(
-        platform=Platform.WECHAT,
-        merchant_id=trade.merchant_id,
-        app_id=app_id,
-        trade=trade,
-        digest=_digest(content),
-        raw=content,
-    )
+    return _unsealed(text, apiv3_key)
 
 
 def answer_notice(*, accepted: bool, reason: str) -> NoticeAnswer:
@@ -77,9 +91,34 @@ def answer_notice(*, accepted: bool, reason: str) -> NoticeAnswer:
     return NoticeAnswer(status=400, body=body.encode(), content_type="application/json")
 
 
-def _decrypt(text: str, apiv3_key: str) -> str:
+def _payment_notice(content: str) -> Notice:
+    app_id, trade = trade_from_content(content)
+    return Notice(
+        platform=Platform.WECHAT,
+        merchant_id=trade.merchant_id,
+        app_id=app_id,
+        trade=trade,
+        digest=_digest(content),
+        raw=content,
+    )
+
+
+def _refund_notice(event_type: str, content: str) -> RefundNotice:
+    refund = refund_from_notice(content)
+    if STATUSES.get(event_type.removeprefix("REFUND.")) is not refund.status:
+        raise NoticeRejectedError("the event contradicts the refund")
+    return RefundNotice(
+        platform=Platform.WECHAT,
+        merchant_id=refund.merchant_id,
+        refund=refund,
+        digest=_digest(content),
+        raw=content,
+    )
+
+
+def _unsealed(text: str, apiv3_key: str) -> tuple[Envelope, str]:
     try:
-        envelope = msgspec.json.decode(text, type=_Envelope)
+        envelope = msgspec.json.decode(text, type=Envelope)
         resource = envelope.resource
         if envelope.resource_type != "encrypt-resource":
             raise NoticeRejectedError("the resource is of another type")
@@ -95,7 +134,7 @@ def _decrypt(text: str, apiv3_key: str) -> str:
         raise NoticeRejectedError(f"the body has another form: {type(error).__name__}") from None
     if content is None:
         raise NoticeRejectedError("the resource cannot be decrypted with the merchant's key")
-    return content
+    return envelope, content
 
 
 def _digest(content: str) -> str:

@@ -1,43 +1,33 @@
 """WeChat Pay's notices: what is believed, and everything that is not."""
 
 import json
-import secrets
-from base64 import b64encode
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
+from cryptography.hazmat.primitives.hashes import SHA1
 from hypothesis import given
 from hypothesis import strategies as st
 
 from payments.contract import (
+    Notice,
     NoticeAnswer,
     NoticeRejectedError,
     Platform,
     TradeStatus,
 )
-from payments.wechat.client import build
-from payments.wechat.config import WeChatMerchant
 from payments.wechat.notice import BODY_BYTES_MAX
-from tests.fakes.keys import rsa_key
-
-SIGNED_AT = datetime(2019, 4, 2, 12, 59, 40, tzinfo=UTC)  # long ago: only `now` makes it fresh
-APIV3_KEY = "0123456789abcdefABCDEF0123456789"
-SERIAL = "PUB_KEY_ID_0119000001092026"
-MERCHANT_KEY = rsa_key("app")
-PLATFORM_KEY = rsa_key("platform")
-STRANGERS_KEY = rsa_key("stranger")
+from tests.payments.wechat_notices import (
+    JSON,
+    MERCHANT_KEY,
+    PLATFORM,
+    SIGNED_AT,
+    STRANGERS_KEY,
+    Delivered,
+    delivered,
+    encoded,
+    sealed,
+)
 
 PAID: dict[str, Any] = {
     "mchid": "1900000109",
@@ -54,81 +44,18 @@ PAID: dict[str, Any] = {
     "amount": {"total": 8880, "payer_total": 8380, "currency": "CNY", "payer_currency": "CNY"},
 }
 
-PLATFORM = build(
-    WeChatMerchant(
-        mchid="1900000109",
-        appid="wx0000000000000001",
-        apiv3_key=APIV3_KEY,
-        private_key_pem=MERCHANT_KEY.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        ).decode(),
-        cert_serial="33DDFEC51BF5412F663B9B56510FD567B625FC68",
-        platform_public_key_pem=PLATFORM_KEY.public_key()
-        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        .decode(),
-        platform_public_key_id=SERIAL,
-    )
-)
-
-
-@dataclass
-class Delivered:
-    """A notice as it arrives; written apart from the code under test."""
-
-    headers: dict[str, str]
-    body: bytes
-
-
-def sealed(content: object, **resource: str) -> dict[str, Any]:
-    """The envelope around an encrypted content."""
-    nonce = secrets.token_hex(6)
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-    ciphertext = AESGCM(APIV3_KEY.encode()).encrypt(nonce.encode(), text.encode(), b"transaction")
-    return {
-        "id": "EV-2018022511223320873",
-        "create_time": "2019-04-02T20:59:31+08:00",
-        "resource_type": "encrypt-resource",
-        "event_type": "TRANSACTION.SUCCESS",
-        "summary": "支付成功",
-        "resource": {
-            "original_type": "transaction",
-            "algorithm": "AEAD_AES_256_GCM",
-            "ciphertext": b64encode(ciphertext).decode(),
-            "associated_data": "transaction",
-            "nonce": nonce,
-        }
-        | resource,
-    }
-
-
-def delivered(
-    body: bytes, key: RSAPrivateKey = PLATFORM_KEY, algorithm: HashAlgorithm | None = None
-) -> Delivered:
-    """The body with headers that sign it."""
-    timestamp, nonce = str(int(SIGNED_AT.timestamp())), "c5ac7061fccab6bf3e254dcf98995b8c"
-    message = f"{timestamp}\n{nonce}\n".encode() + body + b"\n"
-    signature = key.sign(message, PKCS1v15(), algorithm or SHA256())
-    return Delivered(
-        {
-            "wechatpay-serial": SERIAL,
-            "wechatpay-timestamp": timestamp,
-            "wechatpay-nonce": nonce,
-            "wechatpay-signature": b64encode(signature).decode(),
-            "wechatpay-signature-type": "WECHATPAY2-SHA256-RSA2048",
-        },
-        body,
-    )
-
-
-def encoded(envelope: object) -> bytes:
-    return json.dumps(envelope, ensure_ascii=False).encode()
-
-
 GENUINE = delivered(encoded(sealed(PAID)))
 
 
+def read(notice: Delivered, at: datetime = SIGNED_AT) -> Notice:
+    """A payment notice, read."""
+    found = PLATFORM.parse_notice(notice.headers, notice.body, at)
+    assert isinstance(found, Notice)
+    return found
+
+
 def test_a_genuine_notice_says_what_was_paid() -> None:
-    notice = PLATFORM.parse_notice(GENUINE.headers, GENUINE.body, SIGNED_AT)
+    notice = read(GENUINE)
 
     assert notice.platform is Platform.WECHAT
     assert (notice.merchant_id, notice.app_id) == ("1900000109", "wx0000000000000001")
@@ -143,16 +70,14 @@ def test_a_genuine_notice_says_what_was_paid() -> None:
 
 def test_a_notice_for_another_merchant_is_read_and_names_it() -> None:
     foreign = delivered(encoded(sealed(PAID | {"mchid": "1900000999", "appid": "wxother"})))
-    notice = PLATFORM.parse_notice(foreign.headers, foreign.body, SIGNED_AT)
+    notice = read(foreign)
     assert (notice.merchant_id, notice.app_id) == ("1900000999", "wxother")
 
 
 def test_the_digest_names_the_fact_not_its_delivery() -> None:
     again = delivered(encoded(sealed(dict(reversed(PAID.items()))) | {"id": "EV-another"}))
     other = delivered(encoded(sealed(PAID | {"out_trade_no": "T20260524000002"})))
-    digests = [
-        PLATFORM.parse_notice(d.headers, d.body, SIGNED_AT).digest for d in (GENUINE, again, other)
-    ]
+    digests = [read(d).digest for d in (GENUINE, again, other)]
     assert digests[0] == digests[1]
     assert digests[0] != digests[2]
     assert len(digests[0]) == 64
@@ -161,7 +86,7 @@ def test_the_digest_names_the_fact_not_its_delivery() -> None:
 def test_a_missing_signature_type_means_the_usual_one() -> None:
     headers = dict(GENUINE.headers)
     del headers["wechatpay-signature-type"]
-    assert PLATFORM.parse_notice(headers, GENUINE.body, SIGNED_AT).trade.paid_fen == 8880
+    assert read(Delivered(headers, GENUINE.body)).trade.paid_fen == 8880
 
 
 @pytest.mark.parametrize(
@@ -171,7 +96,7 @@ def test_a_missing_signature_type_means_the_usual_one() -> None:
 def test_a_notice_is_good_for_five_minutes(offset_s: int, accepted: bool) -> None:
     now = SIGNED_AT + timedelta(seconds=offset_s)
     if accepted:
-        assert PLATFORM.parse_notice(GENUINE.headers, GENUINE.body, now).trade.paid_fen == 8880
+        assert read(GENUINE, now).trade.paid_fen == 8880
     else:
         with pytest.raises(NoticeRejectedError, match="window"):
             PLATFORM.parse_notice(GENUINE.headers, GENUINE.body, now)
@@ -299,7 +224,7 @@ def test_a_signed_body_of_another_form_is_refused(envelope: object, reason: str)
 )
 def test_every_state_of_the_platform_has_one_of_ours(trade_state: str, status: TradeStatus) -> None:
     signed = delivered(encoded(sealed(PAID | {"trade_state": trade_state})))
-    trade = PLATFORM.parse_notice(signed.headers, signed.body, SIGNED_AT).trade
+    trade = read(signed).trade
     assert trade.status is status
     assert (trade.paid_fen is None) == (status in {TradeStatus.WAITING, TradeStatus.CLOSED})
 
@@ -329,13 +254,6 @@ def test_the_answer_is_in_the_platforms_form(
     assert PLATFORM.acknowledge(accepted=accepted, reason=reason) == answer
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
 HEADER_NAMES = st.sampled_from(sorted(GENUINE.headers))
 
 
@@ -357,7 +275,7 @@ def test_whatever_is_signed_is_read_or_rejected(content: object) -> None:
     for body in (encoded(sealed(text)), encoded(content)):
         signed = delivered(body)
         try:
-            trade = PLATFORM.parse_notice(signed.headers, signed.body, SIGNED_AT).trade
+            trade = read(signed).trade
         except NoticeRejectedError:
             continue
         if trade.status in {TradeStatus.PAID, TradeStatus.REFUNDED}:
