@@ -14,11 +14,11 @@ from server.services import admin_views, approvals, money_by_hand
 from server.services.adjustments import Adjustment
 from server.services.admin_views import ShopLine
 from server.services.announce import announce_tenancies
-from server.services.approvals import Approval, Decision
+from server.services.approvals import Approval, Decision, Outcome
 from server.services.desk import DeskPayment
 from server.services.manager_acts import Act
 from server.services.managers import Manager
-from server.services.money_by_hand import Outcome, ShopRef
+from server.services.money_by_hand import ShopRef
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 

@@ -23,11 +23,11 @@ from server.http.context import WebContext
 from server.services import approvals, money_by_hand
 from server.services.adjustments import Adjustment
 from server.services.announce import announce_tenancies
-from server.services.approvals import Decision
+from server.services.approvals import Decision, Outcome
 from server.services.desk import RECEIPT_NO_MAX, DeskPayment
 from server.services.manager_acts import Act, may
 from server.services.managers import Manager
-from server.services.money_by_hand import Outcome, ShopRef
+from server.services.money_by_hand import ShopRef
 
 PATH = "/admin"
 NONCE_MAX, TYPED_MAX = 64, 400

@@ -21,7 +21,11 @@ LIST_MAX = 100
 REASON_MAX = 200
 # From what a manager alone puts into or takes out of one shop in 24 hours; the site file's
 # [approval] says otherwise.
-DEFAULT_LIMITS_FEN: Mapping[str, int] = {"adjustment": 10_000, "desk_payment": 500_000}
+DEFAULT_LIMITS_FEN: Mapping[str, int] = {
+    "adjustment": 10_000,
+    "desk_payment": 500_000,
+    "move_out_payout": 500_000,
+}
 ALONE_FOR = timedelta(hours=24)
 
 _SHOWN = """
@@ -135,6 +139,14 @@ class Kind:
 
     needs: Act
     carry_out: Callable[[Connection, Approval, datetime], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a wish: it stands in the journal, or waits as an approval."""
+
+    transaction_id: int | None = None
+    approval_no: str | None = None
 
 
 class OwnApprovalError(ForbiddenError):

@@ -1,7 +1,7 @@
 """A person comes to a tenancy: what a scan shows, the binding code, and the way out.
 
 The printed QR code names the shop and never binds; the binding code does, and guesses at it are
-limited per user and per shop. Locks: the guesses' (user, then shop), then the binding's row.
+limited per user and per shop. Locks: the guesses' (user, then shop), tenancy, the binding's row.
 """
 
 import secrets
@@ -11,12 +11,14 @@ from datetime import datetime
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services import guesses
+from server.services.locks import lock_open_tenancy
 from server.services.manager_acts import Act, Deed, record_act, require
 from server.services.managers import Manager
 
 USER_SCOPE, SHOP_SCOPE = "binding_user", "binding_shop"
 GUESSES_PER_USER, GUESSES_PER_SHOP, GUESS_WINDOW_S = 5, 10, 900
 BOUND_MAX = 200  # shops of one person
+CODE_DIGITS = 8
 
 SHOP = """
 SELECT shop.id, shop.site_id, shop.code, shop.name, site.name AS site_name,
@@ -32,6 +34,9 @@ FROM binding WHERE user_id = $1 AND ended_at IS NULL
 BIND = """
 INSERT INTO binding (user_id, tenancy_id, bound_at) VALUES ($1, $2, $3)
 ON CONFLICT (user_id, tenancy_id) WHERE ended_at IS NULL DO NOTHING
+"""
+UNBIND_ALL = """
+UPDATE binding SET ended_at = $2 WHERE tenancy_id = $1 AND ended_at IS NULL RETURNING id
 """
 UNBIND = """
 UPDATE binding SET ended_at = $3
@@ -119,6 +124,16 @@ async def unbind(user_id: int, tenancy_id: int, now: datetime) -> None:
         raise NotFoundError("no such binding")
 
 
+async def unbind_all_within(connection: Connection, tenancy_id: int, now: datetime) -> int:
+    """End everybody's access to a tenancy, under its lock; how many had it."""
+    return len(await rows(connection, UNBIND_ALL, tenancy_id, now))
+
+
+def new_code() -> str:
+    """A binding code that nobody can know yet, short enough to be typed."""
+    return f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
+
+
 async def show_code(tenancy_id: int, manager: Manager, now: datetime) -> str:
     """The code with which a tenant binds, for a manager who hands it over; who looked is kept."""
     require(manager.role, Act.BINDING_CODES)
@@ -140,6 +155,9 @@ async def _shop_of(connection: Connection, shop_token: str) -> Row:
 
 
 async def _bind(connection: Connection, user_id: int, tenancy_id: int, now: datetime) -> None:
+    await lock_open_tenancy(
+        connection, tenancy_id
+    )  # or who moves out meanwhile would keep this one
     bound = await row(connection, BOUND, user_id, tenancy_id)
     if bound and bound["bound"] >= BOUND_MAX and not bound["here"]:
         raise ConflictError(f"one person is bound to {BOUND_MAX} shops at most")

@@ -13,19 +13,11 @@ from server.core.settlement.interval import TrustedReading
 from server.core.tariff.versions import version_on
 from server.models.database import Connection, pool, rows, transaction
 from server.services.day_inputs import Work, gather, settle
-from server.services.locks import lock_tenancies
+from server.services.locks import METERS, lock_tenancies
 from server.services.manager_acts import Deed, record_act
 from server.services.readings import ensure_months
 from server.services.settlement import close_within
 
-# Readings that are just being kept come before or after: none may find the day open and not be
-# seen by us.
-METERS = """
-SELECT status.meter_id FROM meter_status status
-JOIN meter_installation installed ON installed.meter_id = status.meter_id
-WHERE installed.shop_id = (SELECT id FROM shop WHERE site_id = $1 AND code = $2)
-ORDER BY status.meter_id FOR NO KEY UPDATE OF status
-"""
 # Also of who has moved out and has a day left: whose turn it was first comes first.
 WAITING = """
 SELECT tenancy.id, tenancy.first_open_day FROM tenancy

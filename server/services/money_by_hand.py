@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from server.models.database import Connection, row, to_json, transaction
-from server.services import adjustments, approvals, desk
+from server.services import adjustments, approvals, desk, move_out_money
 from server.services.adjustments import Adjustment
-from server.services.approvals import Approval, Ask, Decision, Kind
+from server.services.approvals import Approval, Ask, Decision, Kind, Outcome
 from server.services.desk import DeskPayment
 from server.services.locks import lock_open_tenancy, lock_tenancies
 from server.services.manager_acts import Act, Deed, record_act
@@ -45,14 +45,6 @@ class ShopRef:
     def subject(self) -> str:
         """How the audit log names it."""
         return f"shop:{self.code}"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a wish: it stands in the journal, or waits as an approval."""
-
-    transaction_id: int | None = None
-    approval_no: str | None = None
 
 
 async def take_payment(
@@ -220,4 +212,6 @@ KINDS: Mapping[str, Kind] = {
     DESK_PAYMENT: Kind(Act.MONEY, _take_approved),
     DESK_REVERSAL: Kind(Act.MONEY, _reverse_approved),
     ADJUSTMENT: Kind(Act.MONEY, _adjust_approved),
+    move_out_money.PAYOUT: Kind(Act.MONEY, move_out_money.pay_approved),
+    move_out_money.WRITE_OFF: Kind(Act.MONEY, move_out_money.forgive_approved),
 }

@@ -57,11 +57,13 @@ WHERE open_day.tenancy_id = computed.tenancy_id AND open_day.day >= computed.fir
   AND open_day.day > computed.last_day
 """
 
-# Days close in order, and only on a projection that is up to date.
+# Days close in order, and only on a projection that is up to date. The last one of who has moved
+# out is over when the tenancy is.
 CLOSABLE = """
 SELECT tenancy.id, tenancy.first_open_day FROM site
 CROSS JOIN LATERAL (SELECT ($1::timestamptz AT TIME ZONE site.timezone)::date AS today) AS local
-JOIN tenancy ON tenancy.site_id = site.id AND tenancy.first_open_day < local.today
+JOIN tenancy ON tenancy.site_id = site.id
+    AND (tenancy.first_open_day < local.today OR tenancy.closed_at <= $1)
 JOIN open_day ON open_day.tenancy_id = tenancy.id AND open_day.day = tenancy.first_open_day
 WHERE (open_day.complete OR (open_day.has_later_reading
                              AND open_day.day <= local.today - site.close_after_days))
@@ -316,7 +318,9 @@ def _ready_day(work: Work, now: datetime) -> DaySettlement | None:
     """The first open day, if it may be closed."""
     day = work.first_day
     today = local_day(now, work.rules.zone)
-    if day >= today or day > last_day(work):
+    closed_at = work.tenancy["closed_at"]
+    is_over = day < today or (closed_at is not None and closed_at <= now)
+    if not is_over or day > last_day(work):
         return None
     version = version_on(work.versions, day)
     settled = settle(work, day, version, work.used.before(day, version))

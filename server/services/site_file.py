@@ -82,6 +82,7 @@ class ApprovalTable(Table):
 
     adjustment_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
     desk_payment_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
+    move_out_payout_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
 
 
 class GatewayTable(Table):

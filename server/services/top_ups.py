@@ -79,7 +79,8 @@ DUE_QUERIES = """
 UPDATE payment_order SET queries = queries + 1, query_at = $1::timestamptz + interval '1 minute'
 WHERE id IN (SELECT id FROM payment_order WHERE query_at <= $1 ORDER BY query_at, id
              LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING id, site_id, platform, out_trade_no, queries, created_at
+RETURNING id, site_id, platform, out_trade_no, queries, created_at,
+          (SELECT status = 'closed' FROM top_up WHERE top_up.id = top_up_id) AS is_closed
 """
 QUERY_AGAIN = "UPDATE payment_order SET query_at = $2 WHERE id = $1 AND state = 'waiting'"
 LOCK_TOP_UP = """
@@ -87,6 +88,17 @@ SELECT id FROM top_up WHERE id = (SELECT top_up_id FROM payment_order WHERE id =
 """
 CLOSE_ORDER = """
 UPDATE payment_order SET state = 'closed', query_at = NULL WHERE id = $1 AND state = 'waiting'
+"""
+# Whoever moves out orders nothing more. The platform is asked at once, and then told to close.
+CLOSE_ALL = """
+WITH held AS (
+    SELECT id FROM top_up WHERE tenancy_id = $1 AND status = 'pending' ORDER BY id FOR UPDATE
+)
+UPDATE top_up SET status = 'closed' FROM held WHERE top_up.id = held.id RETURNING top_up.id
+"""
+ASK_NOW = """
+UPDATE payment_order SET query_at = $2
+WHERE top_up_id = ANY($1::bigint[]) AND state = 'waiting'
 """
 CLOSE_TOP_UP = """
 UPDATE top_up SET status = 'closed'
@@ -319,9 +331,22 @@ def _view(found: Row) -> TopUpView:
     )
 
 
+async def close_all_within(connection: Connection, tenancy_id: int, now: datetime) -> int:
+    """Close what a tenancy ordered and has not paid, under its lock; how many that were.
+
+    The platforms' own orders are closed by whoever asks them what became of these (`ask_platform`).
+    """
+    closed = [one["id"] for one in await rows(connection, CLOSE_ALL, tenancy_id)]
+    await rows(connection, ASK_NOW, closed, now)
+    return len(closed)
+
+
 @dataclass(frozen=True, slots=True)
 class DueQuery:
-    """An order whose platform is to be asked what became of it."""
+    """An order whose platform is to be asked what became of it.
+
+    `is_closed`: the top-up is over already, so that the platform's order has to end, too.
+    """
 
     order_id: int
     site_id: int
@@ -329,6 +354,7 @@ class DueQuery:
     out_trade_no: str
     queries: int
     created_at: datetime
+    is_closed: bool = False
 
 
 async def take_due_queries(now: datetime, limit: int) -> Sequence[DueQuery]:
@@ -341,6 +367,7 @@ async def take_due_queries(now: datetime, limit: int) -> Sequence[DueQuery]:
             out_trade_no=one["out_trade_no"],
             queries=one["queries"],
             created_at=one["created_at"],
+            is_closed=one["is_closed"],
         )
         for one in await rows(pool(), DUE_QUERIES, now, limit)
     ]
@@ -357,7 +384,7 @@ async def ask_platform(
     if platform is None:
         await _ask_later(due, now)
         return None
-    expired = now >= due.created_at + ORDER_LIFE
+    expired = due.is_closed or now >= due.created_at + ORDER_LIFE
     try:
         trade = await platform.query(due.out_trade_no, now)
         if expired and trade.status in (TradeStatus.WAITING, TradeStatus.UNKNOWN):

@@ -30,6 +30,7 @@ CODES = {
     "act": [
         DESK_PAYMENT,
         ADJUSTMENT,
+        *("move_out", "move_out_payout", "move_in"),
         "emergency_credit",
         "approval_asked",
         "approval_approved",

@@ -58,10 +58,15 @@ def counted_wh(meter: Meter, at: datetime) -> int:
 
 
 def bill(
-    meters: Sequence[Meter], prices: Sequence[Price], opened_at: datetime, last: date
+    meters: Sequence[Meter],
+    prices: Sequence[Price],
+    opened_at: datetime,
+    last: date,
+    closed_at: datetime | None = None,
 ) -> dict[date, tuple[int, int]]:
-    """Watt-hours and fen of every day from the opening through the last."""
+    """Watt-hours and fen of every day from the opening through the last, or until the end."""
     days = {}
+    end = midnight(last + timedelta(days=1)) if closed_at is None else closed_at
     day, used_wh = local_day(opened_at), 0
     while day <= last:
         used_wh = 0 if day.day == 1 else used_wh
@@ -69,8 +74,8 @@ def bill(
         price = max(valid, key=lambda one: one.valid_from)
         energy_wh = nano_yuan = 0
         for from_hour, to_hour, name in price.spans:
-            since = max(opened_at, midnight(day) + timedelta(hours=from_hour))
-            until = max(opened_at, midnight(day) + timedelta(hours=to_hour))
+            since = min(end, max(opened_at, midnight(day) + timedelta(hours=from_hour)))
+            until = min(end, max(opened_at, midnight(day) + timedelta(hours=to_hour)))
             left_wh = sum(counted_wh(one, until) - counted_wh(one, since) for one in meters)
             energy_wh += left_wh
             for up_to_wh, block in price.blocks:

@@ -18,13 +18,13 @@ from server.core.errors import (
 from server.models.database import pool, row, rows
 from server.services import approvals, money_by_hand
 from server.services.adjustments import Adjustment
-from server.services.approvals import Approval, Decision, Status
+from server.services.approvals import Approval, Decision, Outcome, Status
 from server.services.desk import DeskPayment, ReceiptUsedError, ReversedError
 from server.services.journal import IdempotencyMismatchError
 from server.services.locks import TenancyEndedError
 from server.services.manager_acts import Role
 from server.services.managers import Manager
-from server.services.money_by_hand import Outcome, ShopRef
+from server.services.money_by_hand import ShopRef
 from server.services.site_import import ImportReport
 from tests.fakes.empty_site import empty_site
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
