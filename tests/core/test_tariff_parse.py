@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from server.core.calendar import DayType
 from server.core.errors import Fault, InvalidInputError
 from server.core.tariff.parse import (
+    PRICE_MICRO_YUAN_MAX,
     TariffErrors,
     fixed_charge_table,
     parse_fixed_charge,
@@ -140,7 +141,7 @@ def tariff_versions(draw: st.DrawFn) -> TariffVersion:
         *(PeriodRule(summer, day_type, tuple(spans)) for day_type in DayType),
         PeriodRule(winter, None, tuple(spans)),
     )
-    prices = st.tuples(*(st.integers(0, 10**9) for _ in TouPeriod)).map(
+    prices = st.tuples(*(st.integers(0, PRICE_MICRO_YUAN_MAX) for _ in TouPeriod)).map(
         lambda found: tuple(zip(TouPeriod, found, strict=True))
     )
     ends = sorted(draw(st.sets(st.integers(1, 10**6), max_size=4)))
@@ -186,6 +187,18 @@ ONCE = "each number once, 1 to 12: "
             'code = "x"\nprice = "0.1234567"',
             "price",
             "must be yuan with up to 9 digits and 6 decimals: '0.1234567'",
+        ),
+        ('code = "x"\nprice = "100.000001"', "price", "must be at most 100.00 yuan: '100.000001'"),
+        ('code = "x"\nprice = "999999999"', "price", "must be at most 100.00 yuan: '999999999'"),
+        (
+            TOU.replace('"0.2891"', '"289.1"'),
+            "prices.valley",
+            "must be at most 100.00 yuan: '289.1'",
+        ),
+        (
+            'code = "x"\nblocks = [{up_to_kwh = 1, price = "1"}, {price = "101"}]',
+            "blocks[1].price",
+            "must be at most 100.00 yuan: '101'",
         ),
         ('code = "x"\nprice = "1"\ncolour = 1', "colour", "is not a known key here"),
         ('code = "x"\nprice = "1"\nperiod = "month"', "period", "is not a known key here"),
@@ -460,6 +473,24 @@ def test_a_fixed_charge_has_a_canonical_table_that_reads_back() -> None:
     charge = parse_fixed_charge(table)
     assert fixed_charge_table(charge) == table
     assert fixed_charge_table(parse_fixed_charge({**table, "price": "0.5"})) == table
+
+
+MOST = [("shop", "10000000"), ("m2", "10000"), ("kva", "10000")]
+
+
+@pytest.mark.parametrize(("basis", "most"), MOST)
+def test_a_fixed_charge_has_a_most_by_its_basis(basis: str, most: str) -> None:
+    table = {"code": "service", "basis": basis, "price": most}
+    assert fixed_charge_table(parse_fixed_charge(table))["price"] == f"{most}.00"
+    with pytest.raises(TariffErrors) as caught:
+        parse_fixed_charge({**table, "price": f"{most}.000001"})
+    message = f"must be at most {most}.00 yuan: '{most}.000001'"
+    assert caught.value.errors == (("price", message),)
+
+
+def test_a_price_of_the_bound_itself_is_read() -> None:
+    version = parse_tariff({"code": "x", "price": "100"})
+    assert version.blocks[0].prices == ((None, PRICE_MICRO_YUAN_MAX),)
 
 
 def test_all_faults_of_a_fixed_charge_are_named() -> None:

@@ -1,7 +1,8 @@
 """One tenancy, notice or job that cannot be worked on holds up no other, and is tried again."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from payments.contract import Platform
+from server.core.errors import ConflictError
+from server.core.ledger.transfer import AMOUNT_FEN_MAX
 from server.models.database import Row, pool, rows, to_json
+from server.services.estimated_closes import close_estimated
 from server.services.jobs import claim_slot
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days
 from server.services.site_file import SiteFileError
 from server.services.site_import import ImportReport, import_site
+from server.services.waiting_days import Why, waiting_days
 from server.services.wakeups import Wakeups
 from server.workers.bell import Bell, TimedJob
 from server.workers.context import WorkContext
@@ -26,8 +31,9 @@ from server.workers.settle import (
     settle_readings,
 )
 from tests.fakes.payment_platform import FakeDirectory
-from tests.fakes.site_text import SECOND_SHOP, meter_text
+from tests.fakes.site_text import RELAY, SECOND_SHOP, change, meter_text
 from tests.services.conftest import NOW, PROFILES
+from tests.services.money import wallet_fen
 
 SECOND = meter_text("M-2", 2, "A2") + SECOND_SHOP + "opening_balance_fen = 1000\n"
 
@@ -133,6 +139,51 @@ async def test_a_tenancy_that_cannot_be_closed_leaves_the_others_their_days(town
     town.now += timedelta(seconds=11)
     assert await settle_readings(town.context) == 1
     assert await close_ready_days(town.context) == 1
+
+
+async def dearest(path: Path, ratio: int, max_power_w: int | None) -> Town:
+    """A1 pays the highest price there is for what a meter of this ratio counts."""
+    change(path, ('"1.00"', '"100"'), ("unit = 1\n", f"unit = 1\ntransformer_ratio = {ratio}\n"))
+    path.write_text(path.read_text(encoding="utf-8") + SECOND, encoding="utf-8")
+    facts = replace(PROFILES[RELAY], max_power_w=max_power_w)
+    return Town(await import_site(path, {RELAY: facts}, NOW))
+
+
+async def test_the_dearest_day_of_a_meter_with_a_known_power_can_be_charged(
+    database: None, site_path: Path
+) -> None:
+    """Fourteen hours at 30 kW through transformers of 10,000, at 100 yuan."""
+    town = await dearest(site_path, 10_000, 30_000)
+    await town.read([30_000 * hour for hour in range(1, 21)], every=timedelta(hours=1))
+    await settle_readings(town.context)
+    assert await close_ready_days(town.context) == 2
+    charged = await rows(pool(), "SELECT max(amount_fen) AS fen FROM statement")
+    assert charged == [{"fen": 14 * 30 * 10_000 * 100 * 100}]
+
+
+async def test_a_day_above_what_the_books_hold_is_put_aside_and_told(
+    database: None, site_path: Path
+) -> None:
+    """The power of A1's meter is not known, so that its readings count as far as a megawatt."""
+    town = await dearest(site_path, 10_000, None)
+    await town.read([1_000_000 * hour for hour in range(1, 21)], every=timedelta(hours=1))
+    await settle_readings(town.context)
+    before = failures("close_days")
+    assert await close_ready_days(town.context) == 1
+    assert failures("close_days") == before + 2  # the batch, and the tenancy
+    assert await close_ready_days(town.context) == 0  # it does not spin
+    [waiting] = await waiting_days(None, town.now, limit=10)
+    assert (waiting.shop_code, waiting.why) == ("A1", Why.FAILED)
+    a1 = (await town.tenancies())["A1"]
+    [day] = await rows(
+        pool(), "SELECT amount_fen FROM open_day WHERE tenancy_id = $1 AND complete", a1["id"]
+    )
+    assert day["amount_fen"] == 14 * 1_000 * 10_000 * 100 * 100 > AMOUNT_FEN_MAX
+    assert await wallet_fen(a1["id"]) == 1_000
+    with pytest.raises(ConflictError, match="closes by itself"):
+        await close_estimated(
+            *(town.site_id, "A1", date(2026, 5, 20)), actor="w", reason="why", now=town.now
+        )
 
 
 async def test_a_tenancy_that_cannot_be_corrected_is_put_aside(town: Town) -> None:

@@ -380,7 +380,7 @@ REFUSED = [
     ('["service", "lift"]', '["air"]', "no such fixed charge: air"),
     ('price = "3.50"', 'price = "-3.50"', "a price is never negative"),
     ('price = "3.50"', 'price = "3.5000001"', "must be yuan with up to 9 digits and 6 decimals"),
-    ('price = "3.50"', 'price = "999999999"', "more than 10000000000.00"),
+    ('price = "3.50"', 'price = "10000.01"', r"price: must be at most 10000.00 yuan: '10000.01'"),
 ]
 
 
@@ -392,6 +392,12 @@ async def test_what_cannot_be_charged_is_refused(path: Path) -> None:
         with pytest.raises(SiteFileError, match=words):
             await change(path, was, becomes, NOW)
         assert await rows(pool(), kept) == before
+
+
+async def test_more_than_a_posting_can_hold_is_refused(path: Path) -> None:
+    await change(path, 'price = "3.50"', 'price = "9999"', NOW)
+    with pytest.raises(SiteFileError, match=r"shop\[0\]\.fixed_charges: are .*more than 100000000"):
+        await change(path, 'area_m2 = "36.5"', 'area_m2 = "2000000"', NOW)
 
 
 async def test_a_date_set_back_by_hand_charges_nobody_twice(path: Path) -> None:

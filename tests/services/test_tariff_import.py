@@ -43,6 +43,7 @@ BAD: list[tuple[str, str, str]] = [
     (FLAT.replace("1.00", "-0"), "price", "a price is never negative: '-0'"),
     (FLAT.replace("1.00", "0.1234567"), "price", "up to 9 digits and 6 decimals: '0.1234567'"),
     (FLAT.replace("1.00", "1234567890"), "price", "up to 9 digits and 6 decimals: '1234567890'"),
+    (FLAT.replace("1.00", "100.01"), "price", "must be at most 100.00 yuan: '100.01'"),
     (FLAT.replace("1.00", "1e3"), "price", "up to 9 digits and 6 decimals: '1e3'"),
     (FLAT.replace("1.00", "１"), "price", "up to 9 digits and 6 decimals: '１'"),
     (FLAT.replace('"1.00"', "1.00"), "price", 'a price is a text such as "0.6172", not 1.0'),

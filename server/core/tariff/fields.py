@@ -7,7 +7,7 @@ from reprlib import repr as short_repr
 from typing import TypeVar
 
 from server.core.errors import InvalidInputError
-from server.core.money import micro_yuan_from_text
+from server.core.money import micro_yuan_from_text, price_text
 
 CODE_CHARS_MAX = 32  # as the tables keep it
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -108,8 +108,8 @@ class Fields:
             self.note(key, f"must be one of {', '.join(choices)}, not {short_repr(value)}")
             return default
 
-    def price(self, key: str) -> int:
-        """A required price in micro-yuan."""
+    def price(self, key: str, most_micro_yuan: int) -> int:
+        """A required price in micro-yuan, of at most so much."""
         value = self.take(key)
         if value is None:
             self.note(key, "is required")
@@ -118,21 +118,29 @@ class Fields:
         elif value.startswith("-"):
             self.note(key, f"a price is never negative: {short_repr(value)}")
         else:
-            try:
-                return micro_yuan_from_text(value)
-            except InvalidInputError:
-                self.note(
-                    key, f"must be yuan with up to 9 digits and 6 decimals: {short_repr(value)}"
-                )
+            return self._bounded_price(key, value, most_micro_yuan)
         return 0
 
-    def prices(self, key: str, names: type[_Choice]) -> tuple[tuple[_Choice, int], ...]:
+    def _bounded_price(self, key: str, text: str, most_micro_yuan: int) -> int:
+        try:
+            price_micro_yuan = micro_yuan_from_text(text)
+        except InvalidInputError:
+            self.note(key, f"must be yuan with up to 9 digits and 6 decimals: {short_repr(text)}")
+            return 0
+        if price_micro_yuan > most_micro_yuan:
+            most = price_text(most_micro_yuan)
+            self.note(key, f"must be at most {most} yuan: {short_repr(text)}")
+        return price_micro_yuan
+
+    def prices(
+        self, key: str, names: type[_Choice], most_micro_yuan: int
+    ) -> tuple[tuple[_Choice, int], ...]:
         """A required table of prices by name, in the order of the names."""
         if key not in self:
             self.note(key, "is required")
             return ()
         table = Fields(self.take(key), self.faults, self.place(key))
-        found = tuple((name, table.price(name)) for name in names if name in table)
+        found = tuple((name, table.price(name, most_micro_yuan)) for name in names if name in table)
         table.refuse_rest()
         return found
 

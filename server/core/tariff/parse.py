@@ -1,4 +1,11 @@
-"""One [[tariff]] or [[fixed_charge]] table of the site file as a frozen value, and back."""
+"""One [[tariff]] or [[fixed_charge]] table of the site file as a frozen value, and back.
+
+A price has an upper bound, so that a slip of the pen is refused where it is written. Per kWh it is
+100 yuan: shops pay about one, and the highest spot price that any market allows for half an hour
+was A$18.60, some 87 yuan, in Australia in 2025 (ABC News, 7 September 2025). For fixed charges no
+such source is known: property fees and capacity charges are tens of yuan per m² or kVA a month, and
+the bounds are hundreds of times that. What a shop's own charges add up to is checked by the import.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -7,7 +14,7 @@ from enum import StrEnum
 from server.core.calendar import DayType, minute_text, parse_span
 from server.core.energy import WH_PER_KWH
 from server.core.errors import InvalidInputError
-from server.core.money import price_text
+from server.core.money import MICRO_YUAN_PER_YUAN, price_text
 from server.core.tariff.fields import Faults, Fields, TariffErrors
 from server.core.tariff.periods import (
     MONTHS,
@@ -39,6 +46,12 @@ BLOCKS_MAX = 20
 RULES_MAX = 100
 SPANS_MAX = 48
 UP_TO_KWH_MAX = 1_000_000_000
+PRICE_MICRO_YUAN_MAX = 100 * MICRO_YUAN_PER_YUAN
+FIXED_PRICE_MICRO_YUAN_MAX: Mapping[FixedChargeBasis, int] = {
+    FixedChargeBasis.SHOP: 10_000_000 * MICRO_YUAN_PER_YUAN,
+    FixedChargeBasis.M2: 10_000 * MICRO_YUAN_PER_YUAN,
+    FixedChargeBasis.KVA: 10_000 * MICRO_YUAN_PER_YUAN,
+}
 
 
 class RuleDays(StrEnum):
@@ -76,12 +89,12 @@ def _likely_kind(fields: Fields) -> TariffKind:
 
 
 def _flat(fields: Fields, code: str, valid_from: date) -> TariffVersion:
-    block = Block(None, ((None, fields.price("price")),))
+    block = Block(None, ((None, fields.price("price", PRICE_MICRO_YUAN_MAX)),))
     return TariffVersion(code, valid_from, TariffKind.FLAT, (block,))
 
 
 def _tou(fields: Fields, code: str, valid_from: date) -> TariffVersion:
-    block = Block(None, fields.prices("prices", TouPeriod))
+    block = Block(None, fields.prices("prices", TouPeriod, PRICE_MICRO_YUAN_MAX))
     rules = _rules(fields)
     _note_missing_prices(fields, "prices", rules, block)
     return TariffVersion(code, valid_from, TariffKind.TOU, (block,), rules)
@@ -106,8 +119,8 @@ def _block(fields: Fields, code: str, valid_from: date) -> TariffVersion:
 
 def _block_price(fields: Fields, *, has_periods: bool) -> tuple[tuple[TouPeriod | None, int], ...]:
     if has_periods:
-        return fields.prices("prices", TouPeriod)
-    return ((None, fields.price("price")),)
+        return fields.prices("prices", TouPeriod, PRICE_MICRO_YUAN_MAX)
+    return ((None, fields.price("price", PRICE_MICRO_YUAN_MAX)),)
 
 
 def _up_to_wh(fields: Fields, floor_wh: int | None, *, is_last: bool) -> int | None:
@@ -173,13 +186,12 @@ def parse_fixed_charge(table: Mapping[str, object]) -> FixedCharge:
     """A fixed charge from one table; raises TariffErrors with all its faults."""
     faults = Faults()
     fields = Fields(table, faults)
-    charge = FixedCharge(
-        code=fields.code("code"),
-        valid_from=fields.day("valid_from", SINCE_EVER),
-        per=fields.choice("per", FixedChargePer, FixedChargePer.MONTH),
-        basis=fields.choice("basis", FixedChargeBasis, FixedChargeBasis.SHOP),
-        price_micro_yuan=fields.price("price"),
-    )
+    code = fields.code("code")
+    valid_from = fields.day("valid_from", SINCE_EVER)
+    per = fields.choice("per", FixedChargePer, FixedChargePer.MONTH)
+    basis = fields.choice("basis", FixedChargeBasis, FixedChargeBasis.SHOP)
+    price_micro_yuan = fields.price("price", FIXED_PRICE_MICRO_YUAN_MAX[basis])
+    charge = FixedCharge(code, valid_from, per, basis, price_micro_yuan)
     fields.refuse_rest()
     faults.raise_any()
     return charge
