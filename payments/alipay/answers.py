@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from payments.alipay.errors import UNSIGNED_CODES, unproven
+from payments.alipay.errors import may_be_unsigned, unproven
 from payments.alipay.signing import is_signed
 
 _BLANK = " \t\r\n"
@@ -29,7 +29,7 @@ def read_answer(raw: bytes, method: str, key: RSAPublicKey) -> Mapping[str, str]
         raise unproven(method, f"the answer has no {name}")
     answer = {field: item for field, item in value.items() if isinstance(item, str)}
     signature = members.get("sign", ("", 0, 0))[0]
-    if not signature and answer.get("code") in UNSIGNED_CODES:
+    if not signature and may_be_unsigned(answer):
         return answer
     if not isinstance(signature, str) or not is_signed(key, text[start:end].encode(), signature):
         raise unproven(method, "the answer is not signed by Alipay's key")

@@ -1,5 +1,6 @@
 """Alipay's refusals as errors of the contract: which of them may pass on a second try."""
 
+import re
 from collections.abc import Mapping
 
 from payments.contract import PaymentError, PlatformRefusedError, PlatformUnavailableError
@@ -37,13 +38,29 @@ REFUND_REFUSED = frozenset(
 REFUND_REPEATED = "ACQ.DISCORDANT_REPEAT_REQUEST"
 REFUND_UNKNOWN = frozenset({TRADE_NOT_EXIST, "TRADE_NOT_EXIST"})
 
+# alipay.data.dataservice.bill.downloadurl.query (opendocs.alipay.com/open/e81ed5f1); the platform
+# answers the second where its page says the first, also while a bill is not made yet.
+BILL_ABSENT = frozenset({"BILL_NOT_EXIST", "isp.bill_not_exist"})
+BILL_EMPTY = frozenset({"NO_BILL_DATA", "BILL_DATE_BEFORE_REGISTRATION"})
+
 # The gateway's own refusals, made before it knows whose key to sign with: the only answers that
-# count unsigned. 40004 (business) and 10000 (success) state facts and must be signed.
+# count unsigned. 40004 (business) and 10000 (success) state facts and must be signed, and so must
+# whatever has the sub code of a fact, in whichever answer.
 UNSIGNED_CODES = frozenset({"20000", "20001", "40001", "40002", "40003", "40005", "40006"})
+_UNSIGNED_SUB_CODE = re.compile(r"(?:(?:isv|isp|aop)\.[A-Za-z-]+(?:\.SYSTEM_ERROR)?)?", re.ASCII)
 
 _BUSY_CODES = frozenset({"20000", "40005"})
-_BUSY_WORDS = ("SYSTEM_ERROR", "unknow-error", "system-error", "call-limited", "exceeds-limit")
+_BUSY_WORDS = (
+    "SYSTEM_ERROR", "unknow-error", "system-error", "call-limited", "exceeds-limit", "RATE_LIMIT",
+    "UNKNOWN_ERROR", "UNKNOW_ERROR",
+)  # fmt: skip
 _DETAIL_CHARS_MAX = 200
+
+
+def may_be_unsigned(answer: Mapping[str, str]) -> bool:
+    """Whether an answer states no fact, so that nobody gains by making it up."""
+    sub_code = answer.get("sub_code", "")
+    return answer.get("code") in UNSIGNED_CODES and bool(_UNSIGNED_SUB_CODE.fullmatch(sub_code))
 
 
 def refusal(method: str, answer: Mapping[str, str]) -> PaymentError:

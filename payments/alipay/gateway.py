@@ -2,10 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from ipaddress import ip_address
+from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx
@@ -13,6 +13,7 @@ import httpx
 from payments.alipay import errors, signing
 from payments.alipay.answers import read_answer
 from payments.alipay.config import PRIVATE_KEY_SETTING, PUBLIC_KEY_SETTING, AlipayMerchant
+from payments.alipay.downloads import bounded, is_loopback
 from payments.alipay.formats import shanghai_text
 from payments.contract import PlatformRefusedError, PlatformUnavailableError
 from payments.tls import trusted_roots
@@ -26,6 +27,8 @@ _TIMEOUT = httpx.Timeout(CALL_TIMEOUT_S, connect=3.0)
 _LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=8)
 _BODY_FIELD = "biz_content"  # the official SDKs post it and put all else in the query
 
+T = TypeVar("T")
+
 _random = secrets.SystemRandom()
 
 
@@ -38,6 +41,7 @@ class Gateway:
 
     def __init__(self, merchant: AlipayMerchant, url: str) -> None:
         self.url = url
+        self.is_local = is_loopback(urlsplit(url).hostname or "")
         self.public_key = signing.public_key(merchant.alipay_public_key_pem, PUBLIC_KEY_SETTING)
         self._app_id = merchant.app_id
         self._private_key = signing.private_key(merchant.private_key_pem, PRIVATE_KEY_SETTING)
@@ -46,7 +50,7 @@ class Gateway:
             verify=trusted_roots(),
             timeout=_TIMEOUT,
             limits=_LIMITS,
-            trust_env=not is_loopback(urlsplit(url).hostname or ""),
+            trust_env=not self.is_local,
         )
 
     def page_url(self, params: Mapping[str, str], now: datetime) -> str:
@@ -57,12 +61,22 @@ class Gateway:
         self, params: Mapping[str, str], now: datetime, **about: str
     ) -> Mapping[str, str]:
         """One call; the verified answer with code 10000 that says what is in `about`."""
-        for attempt in range(ATTEMPTS_MAX - 1):
-            try:
-                return await self._call_once(params, now, about)
-            except PlatformUnavailableError:
-                await asyncio.sleep(BACKOFF_S * 2**attempt * (1 + _random.random()))
-        return await self._call_once(params, now, about)
+        return await tried(lambda: self.call_once(params, now, **about))
+
+    async def call_once(
+        self, params: Mapping[str, str], now: datetime, **about: str
+    ) -> Mapping[str, str]:
+        """As `call`, tried once."""
+        method = params["method"]
+        asked = self._signed(params, now)
+        body = {_BODY_FIELD: asked.pop(_BODY_FIELD)}
+        answer = read_answer(await self._post(method, asked, body), method, self.public_key)
+        if answer.get("code") != errors.OK:
+            raise errors.refusal(method, answer)
+        for name, value in about.items():
+            if answer.get(name) != value:
+                raise errors.unproven(method, f"the answer is about another {name}")
+        return answer
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -81,20 +95,6 @@ class Gateway:
         asked["sign"] = signing.sign(self._private_key, content.encode("utf-8"))
         return asked
 
-    async def _call_once(
-        self, params: Mapping[str, str], now: datetime, about: Mapping[str, str]
-    ) -> Mapping[str, str]:
-        method = params["method"]
-        asked = self._signed(params, now)
-        body = {_BODY_FIELD: asked.pop(_BODY_FIELD)}
-        answer = read_answer(await self._post(method, asked, body), method, self.public_key)
-        if answer.get("code") != errors.OK:
-            raise errors.refusal(method, answer)
-        for name, value in about.items():
-            if answer.get(name) != value:
-                raise errors.unproven(method, f"the answer is about another {name}")
-        return answer
-
     async def _post(self, method: str, query: Mapping[str, str], body: Mapping[str, str]) -> bytes:
         try:
             async with (
@@ -102,10 +102,20 @@ class Gateway:
                 self._http.stream("POST", self.url, params=query, data=body) as response,
             ):
                 _raise_for_status(method, response.status_code)
-                return await _bounded(method, response)
+                return await bounded(method, response.aiter_bytes(), ANSWER_BYTES_MAX)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             reason = type(error).__name__
             raise PlatformUnavailableError(f"{method}: no answer ({reason})") from error
+
+
+async def tried(call: Callable[[], Awaitable[T]]) -> T:
+    """What `call` gives, tried up to ATTEMPTS_MAX times while its trouble is transient."""
+    for attempt in range(ATTEMPTS_MAX - 1):
+        try:
+            return await call()
+        except PlatformUnavailableError:
+            await asyncio.sleep(BACKOFF_S * 2**attempt * (1 + _random.random()))
+    return await call()
 
 
 @asynccontextmanager
@@ -119,14 +129,6 @@ async def in_time(method: str, total_s: float | None = None) -> AsyncIterator[No
         raise PlatformUnavailableError(f"{method}: not done in {limit_s:g} s") from error
 
 
-def is_loopback(host: str) -> bool:
-    """Whether the host is this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _raise_for_status(method: str, status: int) -> None:
     if status == httpx.codes.OK:
         return
@@ -134,12 +136,3 @@ def _raise_for_status(method: str, status: int) -> None:
     if status >= 500 or status in {408, 425, 429}:
         raise PlatformUnavailableError(detail, code=code)
     raise PlatformRefusedError(detail, code=code)
-
-
-async def _bounded(method: str, response: httpx.Response) -> bytes:
-    content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > ANSWER_BYTES_MAX:
-            raise errors.unproven(method, f"more than {ANSWER_BYTES_MAX} bytes")
-    return bytes(content)

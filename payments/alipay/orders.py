@@ -26,6 +26,7 @@ SUBJECT_CHARS_MAX = 128  # the limit is 256 bytes, and a Chinese character count
 _OUT_TRADE_NO = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
 _TRADE_NO = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 _REFUSED_IN_SUBJECT = re.compile(r"[/=&\x00-\x1f\x7f]")
+_TROUBLE_IN_BILLS = re.compile(r"""[,"']""")  # cells there are not quoted
 
 
 def order_params(
@@ -38,7 +39,8 @@ def order_params(
     model = make_model()
     model.out_trade_no = request.out_trade_no
     model.total_amount = yuan_text(request.amount_fen)
-    model.subject = _REFUSED_IN_SUBJECT.sub(" ", request.description)[:SUBJECT_CHARS_MAX]
+    subject = _REFUSED_IN_SUBJECT.sub(" ", request.description)
+    model.subject = _TROUBLE_IN_BILLS.sub(" ", subject)[:SUBJECT_CHARS_MAX]
     model.seller_id = merchant.seller_id
     model.time_expire = shanghai_text(request.expires_at)
     wanted = make_request(biz_model=model)

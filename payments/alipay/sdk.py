@@ -19,10 +19,14 @@ class Sdk:
     close: Classes
     refund: Classes
     refund_query: Classes
+    bill_url: Classes
 
 
 def load_sdk() -> Sdk:
     """Import the SDK's classes: 0.35 s the first time, so never at start and never on the loop."""
+    from alipay.aop.api.domain.AlipayDataDataserviceBillDownloadurlQueryModel import (
+        AlipayDataDataserviceBillDownloadurlQueryModel,
+    )
     from alipay.aop.api.domain.AlipayTradeCloseModel import AlipayTradeCloseModel
     from alipay.aop.api.domain.AlipayTradeFastpayRefundQueryModel import (
         AlipayTradeFastpayRefundQueryModel,
@@ -31,6 +35,9 @@ def load_sdk() -> Sdk:
     from alipay.aop.api.domain.AlipayTradeQueryModel import AlipayTradeQueryModel
     from alipay.aop.api.domain.AlipayTradeRefundModel import AlipayTradeRefundModel
     from alipay.aop.api.domain.AlipayTradeWapPayModel import AlipayTradeWapPayModel
+    from alipay.aop.api.request.AlipayDataDataserviceBillDownloadurlQueryRequest import (
+        AlipayDataDataserviceBillDownloadurlQueryRequest,
+    )
     from alipay.aop.api.request.AlipayTradeCloseRequest import AlipayTradeCloseRequest
     from alipay.aop.api.request.AlipayTradeFastpayRefundQueryRequest import (
         AlipayTradeFastpayRefundQueryRequest,
@@ -47,6 +54,10 @@ def load_sdk() -> Sdk:
         close=(AlipayTradeCloseRequest, AlipayTradeCloseModel),
         refund=(AlipayTradeRefundRequest, AlipayTradeRefundModel),
         refund_query=(AlipayTradeFastpayRefundQueryRequest, AlipayTradeFastpayRefundQueryModel),
+        bill_url=(
+            AlipayDataDataserviceBillDownloadurlQueryRequest,
+            AlipayDataDataserviceBillDownloadurlQueryModel,
+        ),
     )
 
 

@@ -128,7 +128,7 @@ def ask(merchant: Merchant, request: pytest.FixtureRequest) -> PaymentRequest:
     return PaymentRequest(
         out_trade_no=f"T{abs(hash(request.node.nodeid)):020d}"[:32],
         amount_fen=8880,
-        description="电费充值/A101 & 一层=1",
+        description='电费充值/A101 & 一层=1,"茶"',
         method=Method.ALIPAY_QR,
         notify_url=merchant.url,
         expires_at=NOW + timedelta(minutes=15),
@@ -155,7 +155,7 @@ async def test_a_qr_code_is_scanned_paid_and_told(
     assert payment["out_trade_no"] == ask.out_trade_no
     assert (unscanned.status, scanned.status) == (TradeStatus.UNKNOWN, TradeStatus.WAITING)
     assert "88.80" in page.text
-    assert "电费充值 A101   一层 1" in page.text  # Alipay refuses / & = in a subject
+    assert "电费充值 A101   一层 1  茶" in page.text  # Alipay refuses / & =, and its bills , "
     assert (paid.status, paid.paid_fen, paid.paid_at) == (TradeStatus.PAID, 8880, NOW)
     assert notice.trade == paid
     assert (notice.app_id, notice.merchant_id) == (platform.app_id, platform.merchant_id)
@@ -196,7 +196,7 @@ async def test_what_a_wap_url_asks_for(platform: AlipayPlatform, ask: PaymentReq
         "product_code": "QUICK_WAP_WAY",
         "quit_url": ask.return_url,
         "seller_id": platform.merchant_id,
-        "subject": "电费充值 A101   一层 1",
+        "subject": "电费充值 A101   一层 1  茶 ",
         "time_expire": "2026-05-24 10:15:00",
         "total_amount": "88.80",
     }

@@ -224,9 +224,9 @@ def test_numbers_stay_text() -> None:
     assert read == {"code": "10000", "total_amount": "88.10", "big": "12345678901234567890123"}
 
 
-def unsigned(code: str) -> bytes:
+def unsigned(code: str, sub_code: str = "ACQ.TRADE_NOT_EXIST") -> bytes:
     return json.dumps(
-        {"alipay_trade_query_response": {"code": code, "sub_code": "ACQ.TRADE_NOT_EXIST"}}
+        {"alipay_trade_query_response": {"code": code, "sub_code": sub_code}}
     ).encode()
 
 
@@ -266,6 +266,9 @@ PSS_SIGN = base64.b64encode(
         ),
         pytest.param(unsigned("10000"), id="unsigned success"),
         pytest.param(unsigned("40004"), id="unsigned business failure"),
+        pytest.param(unsigned("40002"), id="a fact of a trade among the gateway's refusals"),
+        pytest.param(unsigned("40002", "isp.bill_not_exist"), id="a fact of a bill there"),
+        pytest.param(unsigned("40002", "NO_BILL_DATA"), id="another"),
     ],
 )
 def test_an_answer_that_proves_nothing_means_ask_again(raw: bytes) -> None:
@@ -275,14 +278,14 @@ def test_an_answer_that_proves_nothing_means_ask_again(raw: bytes) -> None:
     assert error.value.code == "BAD_ANSWER"
 
 
-def test_the_gateways_own_refusal_may_be_unsigned() -> None:
-    read = read_answer(
-        b'{"error_response":{"code":"40002","sub_code":"isv.invalid-app-id"}}',
-        "alipay.trade.query",
-        OTHER.public_key(),
-    )
+@pytest.mark.parametrize(
+    "sub_code",
+    ["", "isv.invalid-app-id", "isp.unknow-error", "aop.ACQ.SYSTEM_ERROR", "isv.app-cert-expired"],
+)
+def test_the_gateways_own_refusal_may_be_unsigned(sub_code: str) -> None:
+    raw = unsigned("40002", sub_code)
 
-    assert read["sub_code"] == "isv.invalid-app-id"
+    assert read_answer(raw, "alipay.trade.query", OTHER.public_key())["sub_code"] == sub_code
 
 
 @given(st.binary(max_size=300))
