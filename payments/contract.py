@@ -235,6 +235,18 @@ class PaymentPlatform(Protocol):
         """Make an unpaid trade unpayable; closing twice, or an unknown one, is no error."""
         ...
 
+    async def refund(self, request: RefundRequest, now: datetime) -> Refund:
+        """Ask for money to go back; the answer may mean no more than accepted.
+
+        The same number again is the same refund. Raises PlatformRefusedError where nothing was,
+        and with this number never will be, given back; PlatformUnavailableError: try it again.
+        """
+        ...
+
+    async def query_refund(self, out_trade_no: str, out_refund_no: str, now: datetime) -> Refund:
+        """The refund as the platform has it (status UNKNOWN where it has none)."""
+        ...
+
     def parse_notice(
         self, headers: Mapping[str, str], body: bytes, now: datetime
     ) -> Notice | RefundNotice:

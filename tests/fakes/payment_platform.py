@@ -15,9 +15,12 @@ from payments.contract import (
     NoticeRejectedError,
     PaymentRequest,
     Platform,
+    PlatformRefusedError,
     PlatformUnavailableError,
     Refund,
     RefundNotice,
+    RefundRequest,
+    RefundStatus,
     Trade,
     TradeStatus,
 )
@@ -36,6 +39,7 @@ class FakePlatform:
         self.down = False
         self.requests: list[PaymentRequest] = []
         self.trades: dict[str, Trade] = {}
+        self.refunds: dict[str, Refund] = {}
         self._key = secrets.token_bytes(16)
 
     async def create(self, request: PaymentRequest, now: datetime) -> Mapping[str, str]:
@@ -65,6 +69,30 @@ class FakePlatform:
         trade = await self.query(out_trade_no, now)
         if trade.status is TradeStatus.WAITING:
             self.trades[out_trade_no] = replace(trade, status=TradeStatus.CLOSED)
+
+    async def refund(self, request: RefundRequest, now: datetime) -> Refund:
+        """Given back at once; the same number again is the same refund."""
+        self._answer()
+        trade = self.trades[request.out_trade_no]
+        if trade.status not in {TradeStatus.PAID, TradeStatus.REFUNDED}:
+            raise PlatformRefusedError("nothing was paid", code="NOT_PAID")
+        self.trades[request.out_trade_no] = replace(trade, status=TradeStatus.REFUNDED)
+        refund = Refund(
+            request.out_refund_no,
+            request.out_trade_no,
+            RefundStatus.SUCCEEDED,
+            self.merchant_id,
+            refund_fen=request.refund_fen,
+            finished_at=now,
+        )
+        return self.refunds.setdefault(request.out_refund_no, refund)
+
+    async def query_refund(self, out_trade_no: str, out_refund_no: str, now: datetime) -> Refund:
+        """What became of it."""
+        self._answer()
+        assert now.tzinfo is not None
+        unknown = Refund(out_refund_no, out_trade_no, RefundStatus.UNKNOWN, self.merchant_id)
+        return self.refunds.get(out_refund_no, unknown)
 
     def pay(self, out_trade_no: str, now: datetime, *, paid_fen: int | None = None) -> Trade:
         """Somebody pays (what was asked, or another amount)."""
