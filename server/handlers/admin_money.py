@@ -35,12 +35,12 @@ def add_money(room: Blueprint, context: WebContext) -> None:
             tenancy_id, body.amount_fen, body.method, body.receipt_no, body.wallet
         )
         done = await money_by_hand.take_payment(shop, payment, manager, context.clock())
-        return await _outcome(context, done, tenancy_id)
+        return await answer_outcome(context, done, tenancy_id)
 
     @room.post("/shops/<code:str>/desk-payments/<receipt_no:str>/reversal")
     async def reverse_payment(request: Request, code: str, receipt_no: str) -> HTTPResponse:
         manager = await api_manager(request, context, Act.MONEY)
-        shop = ref_of(await _find(request, manager, code))
+        shop = ref_of(await shop_of(request, manager, code))
         body = json_body(request, WithReason)
         done = await money_by_hand.reverse_payment(
             shop, receipt_no, body.reason, manager, context.clock()
@@ -54,9 +54,9 @@ def add_money(room: Blueprint, context: WebContext) -> None:
         shop, tenancy_id = await lived_in(request, manager, code)
         wish = Adjustment(tenancy_id, body.amount_fen, body.reason, body.wallet)
         done = await money_by_hand.adjust(
-            shop, wish, manager, context.clock(), key=_idempotency_key(request)
+            shop, wish, manager, context.clock(), key=idempotency_key(request)
         )
-        return await _outcome(context, done, tenancy_id)
+        return await answer_outcome(context, done, tenancy_id)
 
 
 def add_approvals(room: Blueprint, context: WebContext) -> None:
@@ -96,24 +96,27 @@ def ref_of(shop: ShopLine) -> ShopRef:
 
 async def lived_in(request: Request, manager: Manager, code: str) -> tuple[ShopRef, int]:
     """A shop of the manager's and who lives in it; ConflictError (`vacant`) for nobody."""
-    shop = await _find(request, manager, code)
+    shop = await shop_of(request, manager, code)
     if shop.tenancy_id is None:
         raise ConflictError(f"nobody lives in {code}", code="vacant")
     return ref_of(shop), shop.tenancy_id
 
 
-async def _find(request: Request, manager: Manager, code: str) -> ShopLine:
+async def shop_of(request: Request, manager: Manager, code: str) -> ShopLine:
+    """The shop that a call names, among those of the manager."""
     return await admin_views.find_shop(manager.site_id, code, text_argument(request, "site"))
 
 
-async def _outcome(context: WebContext, done: Outcome, tenancy_id: int) -> HTTPResponse:
+async def answer_outcome(context: WebContext, done: Outcome, tenancy_id: int) -> HTTPResponse:
+    """201 for what is posted, 202 for what waits; whoever watches is told."""
     if done.approval_no is not None:
         return json_answer({"approval_no": done.approval_no}, status=202)
     await announce_tenancies(context.wakeups, [tenancy_id])
     return json_answer({"transaction_id": done.transaction_id}, status=201)
 
 
-def _idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
+    """The header of that name, checked; None where there is none."""
     sent = request.headers.getall("idempotency-key", [])
     if not sent:
         return None

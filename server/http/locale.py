@@ -58,6 +58,16 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "other_day_first": ("请按日期顺序结算", "Days close in their order"),
     "day_not_over": ("该日尚未结束", "This day is not over"),
     "day_is_complete": ("该日数据完整，将自动结算", "This day is complete and closes by itself"),
+    "in_future": ("时间不能晚于现在", "This time is yet to come"),
+    "too_long_ago": ("时间过早", "This time is too long ago"),
+    "before_move_in": ("时间早于入驻时间", "The tenancy had not begun then"),
+    "days_charged": ("该日费用已结算，不能改动", "Days from then on are charged already"),
+    "other_tenancy": ("租期已变化，请重新核对", "Another tenancy lives there"),
+    "occupied": ("该时间商铺已有租户", "Somebody lives or lived there then"),
+    "no_tariff_version": ("该日没有有效的电价", "No tariff is valid on that day"),
+    "not_moved_out": ("该租期尚未结束", "This tenancy has not ended"),
+    "move_out_not_settled": ("尚未结清，暂不能付款", "Not everything is charged yet"),
+    "more_than_left": ("金额与钱包余额不符", "The wallet holds or owes another amount"),
     "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),
 }
 

@@ -1,6 +1,7 @@
 """Asking a meter something from anywhere: a row that the gateway's owner takes and finishes."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,6 +24,7 @@ WHERE meter.id = $1 AND lease.owner IS NOT NULL AND lease.held_until > clock_tim
        AND open.finished_at IS NULL AND open.deadline_at > $4) < $6
 RETURNING id, gateway_id
 """
+METERS_OF_SHOP = "SELECT id FROM meter WHERE shop_id = $1 AND role = 'shop' ORDER BY id LIMIT 100"
 # A kind that only newer collectors know is left to them, or to its deadline.
 TAKE = """
 WITH open AS MATERIALIZED (
@@ -103,6 +105,23 @@ async def ask_meter(
     if made is None:
         raise NoCollectorError("no collector owns the meter's gateway")
     return made["id"], made["gateway_id"]
+
+
+async def ask_shop(
+    shop_id: int, kind: JobKind, *, requested_by: str, now: datetime, timeout_s: int
+) -> list[int]:
+    """Ask all meters of a shop without waiting for them; the gateways of those that can be asked.
+
+    One without a collector is left out: whoever needs its answer sees that it does not come.
+    """
+    asked = []
+    for one in await rows(pool(), METERS_OF_SHOP, shop_id):
+        with suppress(NoCollectorError):
+            _, gateway_id = await ask_meter(
+                one["id"], kind, requested_by=requested_by, now=now, timeout_s=timeout_s
+            )
+            asked.append(gateway_id)
+    return asked
 
 
 async def wait_for_job(

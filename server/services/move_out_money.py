@@ -37,7 +37,7 @@ SELECT tenancy.id, tenancy.site_id, shop.code AS shop_code, tenancy.opened_at, t
     tenancy.first_open_day, local.last_day,
     coalesce(tenancy.fixed_open_day < local.last_day, false) AS charges_wait,
     EXISTS (SELECT 1 FROM settlement_due WHERE tenancy_id = tenancy.id)
-        OR EXISTS (SELECT 1 FROM correction_due WHERE tenancy_id = tenancy.id) AS corrections_wait
+        OR EXISTS (SELECT 1 FROM correction_due WHERE tenancy_id = tenancy.id) AS settlement_waits
 FROM tenancy JOIN shop ON shop.id = tenancy.shop_id JOIN site ON site.id = tenancy.site_id
 CROSS JOIN LATERAL (
     SELECT (tenancy.closed_at AT TIME ZONE site.timezone)::date AS last_day
@@ -54,7 +54,7 @@ class Waits(StrEnum):
     """What has to happen before anything can be paid out."""
 
     LAST_DAY = "last_day"
-    CORRECTIONS = "corrections"
+    SETTLEMENT = "settlement"  # readings are being settled, or closed days corrected
     FIXED_CHARGES = "fixed_charges"
 
 
@@ -307,7 +307,7 @@ async def _ended(connection: Connection, leaver: Leaver) -> Row:
 async def _standing(connection: Connection, ended: Row) -> Standing:
     waits = {
         Waits.LAST_DAY: ended["first_open_day"] <= ended["last_day"],
-        Waits.CORRECTIONS: ended["corrections_wait"],
+        Waits.SETTLEMENT: ended["settlement_waits"],
         Waits.FIXED_CHARGES: ended["charges_wait"],
     }
     owned = (await balances(connection, [ended["id"]]))[ended["id"]]
