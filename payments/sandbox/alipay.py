@@ -5,9 +5,10 @@ from typing import Any
 
 from sanic import Blueprint, Request, Sanic
 from sanic import json as json_answer
-from sanic.response import HTTPResponse, redirect, text
+from sanic.response import HTTPResponse, raw, redirect, text
 
 from payments.contract import Platform
+from payments.sandbox.alipay_bills import Bills
 from payments.sandbox.alipay_orders import Trades
 from payments.sandbox.alipay_refunds import Refunds
 from payments.sandbox.alipay_wire import Refusal, shanghai, yuan
@@ -24,13 +25,21 @@ def blueprint(sandbox: Sandbox) -> Blueprint:
     routes = Blueprint("sandbox_alipay")
     trades = Trades(sandbox)
     refunds = Refunds(trades)
-    gateway = _Gateway(trades, refunds)
+    bills = Bills(trades)
+    gateway = _Gateway(trades, refunds, bills)
     payer = _Payer(trades)
     page = "/pay/alipay/<out_trade_no:str>"
     routes.add_route(gateway.answer, "/gateway.do", methods=["GET", "POST"], name="gateway")
     routes.add_route(payer.show, page, methods=["GET"], name="show")
     routes.add_route(payer.pay, page, methods=["POST"], name="pay")
     routes.add_route(payer.control, "/control/alipay/pay", methods=["POST"], name="control")
+
+    @routes.get("/downloadBillFile.resource")
+    async def download(request: Request) -> HTTPResponse:
+        content = bills.download(request.args.get("fileId") or "")
+        if content is None:
+            return text("the file is gone", status=404)
+        return raw(content, content_type="application/zip")
 
     @routes.after_server_start
     async def resume(_app: Sanic[Any, Any]) -> None:
@@ -45,7 +54,7 @@ def blueprint(sandbox: Sandbox) -> Blueprint:
 class _Gateway:
     """The merchant's door."""
 
-    def __init__(self, trades: Trades, refunds: Refunds) -> None:
+    def __init__(self, trades: Trades, refunds: Refunds, bills: Bills) -> None:
         self._trades = trades
         self._calls: Mapping[str, Callable[[Mapping[str, str]], Awaitable[dict[str, str]]]] = {
             "alipay.trade.precreate": self._precreate,
@@ -53,6 +62,7 @@ class _Gateway:
             "alipay.trade.close": self._close,
             "alipay.trade.refund": refunds.refund,
             "alipay.trade.fastpay.refund.query": refunds.query,
+            "alipay.data.dataservice.bill.downloadurl.query": bills.ask,
         }
 
     async def answer(self, request: Request) -> HTTPResponse:

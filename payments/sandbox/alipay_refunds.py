@@ -17,7 +17,7 @@ from payments.sandbox.alipay_wire import (
     shanghai,
     yuan,
 )
-from payments.sandbox.books import Order, OrderState, Refund, RefundState
+from payments.sandbox.books import Order, OrderState, Refund, RefundState, told
 from payments.sandbox.faults import Kind
 from payments.sandbox.notifier import Delivery
 
@@ -119,7 +119,13 @@ class Refunds:
         known = self._orders.refund(*refund.key) or refund
         now = self._sandbox.now().replace(microsecond=0)
         told_at = None if state is RefundState.SUCCESS else now  # there is nothing to tell
-        settled = replace(known, state=state, finished_at=now, notified_at=told_at)
+        settled = replace(
+            known,
+            state=state,
+            finished_at=now,
+            notified_at=told_at,
+            payload=told(known, state, now),
+        )
         if known.is_held and not settled.is_held:
             self._sandbox.balances.move(Platform.ALIPAY, settled.amount_fen)
         await self._orders.put(settled)

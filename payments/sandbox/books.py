@@ -16,6 +16,7 @@ from payments.contract import Platform
 
 ORDERS_MAX = 100_000
 REFUNDS_MAX = 100_000
+TOLD_MAX = 20  # of one refund
 UNNOTIFIED_MAX = 1_000  # of a platform and a kind, that a start takes up again
 
 
@@ -96,6 +97,12 @@ class Refund:
 
 
 Entry = Order | Refund
+
+
+def told(refund: Refund, state: RefundState, at: datetime) -> dict[str, Any]:
+    """A refund's payload once more was told of it: bills show what was known when."""
+    history = refund.payload.get("history", [])
+    return dict(refund.payload) | {"history": [*history, [at.isoformat(), state.value]][-TOLD_MAX:]}
 
 
 class OrderBookFullError(Exception):

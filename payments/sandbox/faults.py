@@ -18,6 +18,12 @@ class Kind(StrEnum):
     REFUND_CLOSED = "refund_closed"  # accepted, then CLOSED
     REFUND_ABNORMAL = "refund_abnormal"  # accepted, then ABNORMAL
     REFUND_STUCK = "refund_stuck"  # accepted, and PROCESSING until the control settles it
+    BILL_MISSING = "bill_missing"  # the day's first payment is not on the bill
+    BILL_EXTRA = "bill_extra"  # a payment stands on the bill that nobody knows
+    BILL_AMOUNT = "bill_amount"  # the day's first line has a fen more
+    BILL_REFUND_MISSING = "bill_refund_missing"  # the day's first refund is not on the bill
+    BILL_HASH = "bill_hash"  # not what its hash says (Alipay: its zip is damaged)
+    BILL_SUMMARY = "bill_summary"  # its summary is a fen off
 
 
 class BadFaultError(ValueError):

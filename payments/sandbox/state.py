@@ -9,6 +9,7 @@ from pathlib import Path
 from payments.contract import Platform
 from payments.sandbox.books import OrderBook
 from payments.sandbox.faults import Faults
+from payments.sandbox.files import Files
 from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.notifier import Later, Notifier
 
@@ -64,6 +65,7 @@ class Sandbox:
     later: Later = field(default_factory=Later)
     faults: Faults = field(default_factory=Faults)
     balances: Balances = field(default_factory=Balances)
+    files: Files = field(default_factory=Files)
     refused_at: dict[tuple[str, ...], datetime] = field(default_factory=dict)  # refunds, by order
 
     async def quiet(self, timeout_s: float = 10.0) -> None:

@@ -8,7 +8,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import raw, redirect
 
 from payments.contract import Platform
-from payments.sandbox import wechat_orders, wechat_refunds, wechat_wire
+from payments.sandbox import wechat_bills, wechat_orders, wechat_refunds, wechat_wire
 from payments.sandbox.books import Order
 from payments.sandbox.pages import PaymentView, render_missing, render_payment
 from payments.sandbox.state import Sandbox
@@ -30,6 +30,7 @@ def blueprint(sandbox: Sandbox) -> Blueprint:
     routes = Blueprint("wechat_pay")
     _add_orders(routes, sandbox)
     _add_refunds(routes, sandbox)
+    _add_bills(routes, sandbox)
     _add_page(routes, sandbox)
 
     @routes.post("/control/wechat/pay")
@@ -95,6 +96,21 @@ def _add_refunds(routes: Blueprint, sandbox: Sandbox) -> None:
         if found is None:
             raise RefusalError(404, "RESOURCE_NOT_EXISTS", "退款单不存在")
         return _signed(sandbox, 200, wechat_wire.refund(found, sandbox.orders.order_of(found)))
+
+
+def _add_bills(routes: Blueprint, sandbox: Sandbox) -> None:
+    @routes.get("/v3/bill/tradebill")
+    async def trade_bill(request: Request) -> HTTPResponse:
+        _prove(request, sandbox)
+        asked = request.args.get("bill_date") or "", request.args.get("bill_type") or "ALL"
+        answer = wechat_bills.ask(sandbox, *asked, request.args.get("tar_type") or "")
+        return _signed(sandbox, 200, answer)
+
+    @routes.get("/v3/billdownload/file")
+    async def download(request: Request) -> HTTPResponse:
+        _prove(request, sandbox)
+        content = wechat_bills.download(sandbox, request.args.get("token") or "")
+        return raw(content, content_type="application/octet-stream")  # not signed: it has a hash
 
 
 def _add_page(routes: Blueprint, sandbox: Sandbox) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from payments.contract import Platform
-from payments.sandbox.books import Order, OrderState, Refund, RefundState
+from payments.sandbox.books import Order, OrderState, Refund, RefundState, told
 from payments.sandbox.faults import Kind
 from payments.sandbox.notifier import Delivery
 from payments.sandbox.state import Sandbox
@@ -121,7 +121,8 @@ async def settle(sandbox: Sandbox, refund: Refund, state: RefundState) -> Refund
         state=state,
         finished_at=sandbox.now(),
         notified_at=None,
-        payload=dict(known.payload) | {"notice_id": str(uuid.uuid4()), "outcome": state},
+        payload=told(known, state, sandbox.now())
+        | {"notice_id": str(uuid.uuid4()), "outcome": state},
     )
     if known.is_held and not settled.is_held:
         sandbox.balances.move(Platform.WECHAT, settled.amount_fen)

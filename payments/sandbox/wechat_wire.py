@@ -41,6 +41,7 @@ _REFUND_TEXTS = {
     RefundState.ABNORMAL: "退款异常",
 }
 _WALLET = "支付用户零钱"
+PAYER = "oSandbox00000000000000000001"  # where an order names none
 
 
 class RefusalError(Exception):
@@ -154,7 +155,7 @@ def transaction(order: Order, state: str) -> dict[str, Any]:
             "trade_type": order.payload["trade_type"],
             "bank_type": "OTHERS",
             "success_time": china_time(order.paid_at),
-            "payer": {"openid": order.payload.get("openid") or "oSandbox00000000000000000001"},
+            "payer": {"openid": order.payload.get("openid") or PAYER},
         }
         shown["amount"] |= {"payer_total": order.amount_fen, "payer_currency": "CNY"}
     return shown
