@@ -1,13 +1,16 @@
 """WeChat Pay as a `PaymentPlatform`: bounded calls, typed errors, verified facts."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from urllib.parse import urlsplit
 
 import msgspec
 
 from payments.contract import (
+    Bill,
+    BillNotReadyError,
     MerchantConfigError,
     Method,
     Notice,
@@ -23,10 +26,13 @@ from payments.contract import (
     Trade,
     TradeStatus,
 )
-from payments.wechat import errors, notice, orders, refunds
+from payments.wechat import bills, errors, notice, orders, refunds
+from payments.wechat.bills import Offer
 from payments.wechat.calls import Answer, content_of, in_time, persist
 from payments.wechat.config import API_URL, WeChatMerchant
 from payments.wechat.sdk import open_sdk
+
+BILL_TIMEOUT_S = 20.0  # one try: to ask, and to fetch up to 16 MB
 
 
 class WeChatPlatform:
@@ -117,6 +123,28 @@ class WeChatPlatform:
                 raise
             return Refund(out_refund_no, out_trade_no, RefundStatus.UNKNOWN, self.merchant_id)
         return refunds.refund_from_answer(answer, self.merchant_id, out_trade_no, out_refund_no)
+
+    async def fetch_bill(self, day: date, now: datetime) -> Bill:
+        """A Chinese day's bill; without entries where nobody paid.
+
+        Raises BillNotReadyError, BillUnsoundError and the other errors of a call.
+        """
+        sdk = self._sdk.at(now)
+
+        async def fetched() -> tuple[Offer, bytes]:  # the URL lives 30 s: each try gets a new one
+            content = await content_of(sdk.trade_bill(bill_date=day.isoformat()))
+            offer = bills.offer_from_answer(content)
+            return offer, await content_of(sdk.download_bill(offer.download_url))
+
+        try:
+            offer, packed = await persist(fetched, timeout_s=BILL_TIMEOUT_S)
+        except PlatformRefusedError as error:
+            if error.code == errors.NO_BILL:
+                return bills.no_bill(self.merchant_id, day)
+            if error.code == errors.BILL_IN_THE_MAKING:
+                raise BillNotReadyError(error.detail, code=error.code) from error
+            raise
+        return await asyncio.to_thread(bills.read_bill, packed, offer, self.merchant_id, day)
 
     def parse_notice(
         self, headers: Mapping[str, str], body: bytes, now: datetime

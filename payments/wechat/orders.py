@@ -73,7 +73,7 @@ def order_arguments(request: PaymentRequest) -> dict[str, Any]:
         raise PlatformRefusedError("amount_fen must be positive", code="PARAM_ERROR")
     arguments: dict[str, Any] = {
         "pay_type": pay_type,
-        "description": cut(request.description, DESCRIPTION_BYTES_MAX),
+        "description": _description(request.description),
         "out_trade_no": request.out_trade_no,
         "notify_url": request.notify_url,
         "time_expire": time_text(request.expires_at),
@@ -129,6 +129,11 @@ def read_time(text: str | None) -> datetime:
     if at.utcoffset() is None:
         raise _unreadable("success_time has no offset")
     return at
+
+
+def _description(text: str) -> str:
+    """It comes back as a cell of the bill, where a backtick begins the next one."""
+    return cut(text.replace("`", "'"), DESCRIPTION_BYTES_MAX)
 
 
 def cut(text: str, bytes_max: int) -> str:

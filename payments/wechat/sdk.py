@@ -14,8 +14,9 @@ from wechatpayv3.async_.core import AsyncCore
 from wechatpayv3.async_.type import RequestType
 from wechatpayv3.async_.utils import build_authorization
 
-from payments.contract import PlatformUnavailableError
+from payments.contract import BillUnsoundError, PlatformUnavailableError
 from payments.tls import trusted_roots
+from payments.wechat.bills import PACKED_BYTES_MAX
 from payments.wechat.calls import Answer
 from payments.wechat.config import WeChatMerchant, private_key, public_key
 from payments.wechat.signing import UnprovedError, prove
@@ -24,6 +25,8 @@ ANSWER_BYTES_MAX = 1024 * 1024
 TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=10)
 
+_PORTS = {"http": 80, "https": 443}
+_BYTES_MAX = "answer_bytes_max"  # a request's extension
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -49,6 +52,10 @@ class WeChatSdk(AsyncWeChatPay):  # type: ignore[misc]  # the SDK has no types
     def at(self, now: datetime) -> Self:
         """The same SDK, holding answers against this time."""
         return type(self)(self._core.at(now))
+
+    async def download_bill(self, url: str) -> Answer:
+        """The file at a URL of this platform: signed for, unsigned itself; its hash proves it."""
+        return await self._core.download(url)
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -105,6 +112,17 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         retry_after = response.headers.get("retry-after", "")
         return Answer(response.status_code, response.content, retry_after)
 
+    async def download(self, url: str) -> Answer:
+        """A file up to the size of a bill; its URL must be below ours: the signature stays here."""
+        path = path_below(self._gate_way, url)
+        response = await self.client.get(
+            self._gate_way + path,
+            headers={"Authorization": self._authorization(RequestType.GET, path, None)},
+            extensions={_BYTES_MAX: PACKED_BYTES_MAX},
+        )
+        retry_after = response.headers.get("retry-after", "")
+        return Answer(response.status_code, response.content, retry_after)
+
     def _authorization(self, method: RequestType, path: str, body: str | None) -> str:
         text: str = build_authorization(
             path, method.value, self._mchid, self._cert_serial_no, self._private_key, data=body
@@ -122,6 +140,20 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
             ) from None
 
 
+def path_below(base_url: str, url: str) -> str:
+    """The path and query of a URL of the platform; BillUnsoundError for anywhere else."""
+    try:
+        base, place = httpx.URL(base_url), httpx.URL(url.strip())
+        path = place.raw_path.decode("ascii")
+    except (httpx.InvalidURL, UnicodeDecodeError):
+        raise BillUnsoundError("download_url: is none", code="BILL_UNSOUND") from None
+    places = [(u.scheme, u.host, u.port or _PORTS.get(u.scheme), u.userinfo) for u in (base, place)]
+    inside = base.raw_path.decode("ascii").rstrip("/")
+    if places[0] != places[1] or not path.startswith(f"{inside}/"):
+        raise BillUnsoundError("download_url: is elsewhere", code="BILL_UNSOUND")
+    return path.removeprefix(inside)
+
+
 def _client(base_url: str) -> httpx.AsyncClient:
     # A proxy of the environment is right for the real platform, and wrong for a sandbox here.
     here = urlsplit(base_url).hostname in _LOOPBACK
@@ -136,19 +168,23 @@ def _client(base_url: str) -> httpx.AsyncClient:
 
 
 async def _limit(answer: httpx.Response) -> None:
+    if answer.headers.get("content-encoding", "identity") != "identity":  # a kilobyte can be a GB
+        raise PlatformUnavailableError("the answer is packed unasked", code="BAD_ANSWER")
     if isinstance(answer.stream, httpx.AsyncByteStream):
-        answer.stream = _Limited(answer.stream)
+        bytes_max = answer.request.extensions.get(_BYTES_MAX, ANSWER_BYTES_MAX)
+        answer.stream = _Limited(answer.stream, bytes_max)
 
 
 class _Limited(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, bytes_max: int) -> None:
         self._stream = stream
+        self._bytes_max = bytes_max
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         taken = 0
         async for chunk in self._stream:
             taken += len(chunk)
-            if taken > ANSWER_BYTES_MAX:
+            if taken > self._bytes_max:
                 raise PlatformUnavailableError("the answer is too large", code="BAD_ANSWER")
             yield chunk
 

@@ -155,6 +155,8 @@ async def test_a_description_is_cut_where_the_platform_would_refuse_it(
     peer.answers(signed({"code_url": "weixin://x"}, keys.wechat_platform))
     await platform.create(_with(description="电" * 100), NOW)
     assert json.loads(peer.received[0].body)["description"] == "电" * 42  # 126 bytes of 127
+    await platform.create(_with(description="A`101"), NOW)
+    assert json.loads(peer.received[1].body)["description"] == "A'101"  # it divides a bill's cells
 
 
 @pytest.mark.parametrize(
