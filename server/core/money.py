@@ -51,10 +51,11 @@ def apportion(total: int, weights: tuple[int, ...]) -> tuple[int, ...]:
     weight_sum = sum(weights)
     if weight_sum == 0:
         return (total, *(0 for _ in weights[1:]))
-    sign = -1 if total < 0 else 1
-    shares = [abs(total) * weight // weight_sum for weight in weights]
-    remainders = [abs(total) * weight % weight_sum for weight in weights]
-    order = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)
-    for i in order[: abs(total) - sum(shares)]:
-        shares[i] += 1
-    return tuple(sign * share for share in shares)
+    size = abs(total)
+    shares = [size * weight // weight_sum for weight in weights]
+    if left := size - sum(shares):
+        remainders = [size * weight % weight_sum for weight in weights]
+        order = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)
+        for i in order[:left]:
+            shares[i] += 1
+    return tuple(shares) if total >= 0 else tuple([-share for share in shares])

@@ -42,6 +42,8 @@ async def with_registers(
 def _beside_gaps(path: MeterPath) -> list[datetime]:
     """The readings beside what any site may call a gap."""
     times, shortest = path.curve.times, timedelta(seconds=GAP_S_MIN)
+    if path.longest_pause <= shortest:
+        return []
     beside: dict[datetime, None] = {}
     for number in range(1, len(times)):
         if times[number] - times[number - 1] > shortest:

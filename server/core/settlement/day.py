@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import pairwise
+from functools import partial
+from operator import add, sub
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from server.core.money import apportion, fen_from_nano_yuan
 from server.core.settlement.gaps import Clock
 from server.core.settlement.grid import DayGrid, day_grid
 from server.core.settlement.interval import MeterPath
-from server.core.settlement.meter_day import MeterDay, meter_day, meter_part
+from server.core.settlement.meter_day import MeterDay, MeterPart, meter_day, meter_part
 from server.core.tariff.periods import TouPeriod
 from server.core.tariff.rating import RatedLine, rate_parts
 from server.core.tariff.versions import TariffVersion
@@ -37,6 +38,9 @@ class HourUsage(NamedTuple):
     energy_wh: int
     amount_fen: int
     by_period: tuple[tuple[TouPeriod | None, int], ...]
+
+
+_as_hour = partial(tuple.__new__, HourUsage)  # as `_make`, without a call of Python's each
 
 
 class Charge(NamedTuple):
@@ -109,12 +113,8 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
         part = meter_part(path, starts_at, ends_at, gap, clock)
         if part is None:
             continue
-        edges = [min(max(edge, part.since), part.until) for edge in grid.edges]
-        totals = part.energies_until(edges)
-        energies = [
-            energy + later - earlier
-            for energy, (earlier, later) in zip(energies, pairwise(totals), strict=True)
-        ]
+        totals = part.energies_until(_edges_in(grid, part))
+        energies = list(map(add, energies, map(sub, totals[1:], totals)))
         meters.append(meter_day(part, totals[-1] - totals[0]))
     charge = charge_cells(grid, energies, version, block_start_wh=block_start_wh)
     return DaySettlement(
@@ -137,6 +137,14 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
         has_later_reading=all(meter.has_later_reading for meter in meters),
         settled_until=max((m.last.read_at for m in meters if m.last), default=None),
     )
+
+
+def _edges_in(grid: DayGrid, part: MeterPart) -> Sequence[datetime]:
+    """The edges of the day's cells, none outside the part."""
+    since, until, edges = part.since, part.until, grid.edges
+    if since <= edges[0] and edges[-1] <= until:
+        return edges
+    return [min(max(edge, since), until) for edge in edges]
 
 
 def charge_cells(
@@ -190,9 +198,5 @@ def _hours(
             split = by_period[hour]
             split[period] = split.get(period, 0) + energy_wh
     shares = apportion(amount_fen, tuple(nano_yuan))
-    return tuple(
-        HourUsage(start, energy_wh, share, tuple(split.items()))
-        for start, energy_wh, share, split in zip(
-            grid.hour_starts, wh, shares, by_period, strict=True
-        )
-    )
+    periods = [tuple(split.items()) for split in by_period]
+    return tuple(map(_as_hour, zip(grid.hour_starts, wh, shares, periods, strict=True)))

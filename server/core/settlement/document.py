@@ -70,19 +70,15 @@ def _replaces(device: DeviceInputs, before: DeviceInputs) -> bool:
 
 def statement_document(settlement: DaySettlement, version: TariffVersion) -> dict[str, object]:
     """JSON-able: integers, texts and ISO 8601 times of the site; equal days, equal documents."""
-    zone = settlement.zone
-
-    def local(at: datetime | None) -> str | None:
-        return None if at is None else at.astimezone(zone).isoformat()
-
+    zone, settled_until = settlement.zone, settlement.settled_until
     return {
         "format": FORMAT,
         "day": settlement.day.isoformat(),
         "day_type": settlement.day_type.value,
         "holidays_known": settlement.holidays_known,
         "timezone": zone.key,
-        "starts_at": local(settlement.starts_at),
-        "ends_at": local(settlement.ends_at),
+        "starts_at": _edge_text(settlement.starts_at, zone),
+        "ends_at": _edge_text(settlement.ends_at, zone),
         "tariff": {
             "code": version.code,
             "valid_from": version.valid_from.isoformat(),
@@ -96,7 +92,7 @@ def statement_document(settlement: DaySettlement, version: TariffVersion) -> dic
         "amount_fen": settlement.amount_fen,
         "estimated": settlement.estimated,
         "complete": settlement.complete,
-        "settled_until": local(settlement.settled_until),
+        "settled_until": settled_until and settled_until.astimezone(zone).isoformat(),
         "lines": lines_document(settlement.lines, version),
         "hours": hours_document(settlement.hours, zone),
         "readings": [
@@ -136,7 +132,7 @@ def _line(line: StatementLine, version: TariffVersion) -> dict[str, object]:
 def _hour(hour: HourUsage, zone: ZoneInfo) -> dict[str, object]:
     start, energy_wh, amount_fen, by_period = hour
     return {
-        "start": _hour_text(start, zone),
+        "start": _edge_text(start, zone),
         "energy_wh": energy_wh,
         "amount_fen": amount_fen,
         "by_period": {_PERIODS[period]: wh for period, wh in by_period if period is not None},
@@ -144,9 +140,9 @@ def _hour(hour: HourUsage, zone: ZoneInfo) -> dict[str, object]:
 
 
 @lru_cache(maxsize=4_096)
-def _hour_text(start: datetime, zone: ZoneInfo) -> str:
-    """All tenancies of a site have the same hours."""
-    return start.astimezone(zone).isoformat()
+def _edge_text(at: datetime, zone: ZoneInfo) -> str:
+    """All tenancies of a site have the same hours, and mostly the same days."""
+    return at.astimezone(zone).isoformat()
 
 
 def _device(meter: MeterDay, device: DeviceDay, zone: ZoneInfo) -> dict[str, object]:
@@ -155,8 +151,8 @@ def _device(meter: MeterDay, device: DeviceDay, zone: ZoneInfo) -> dict[str, obj
         "meter": meter.meter_code,
         "transformer_ratio": device.transformer_ratio,
         "rollover_wh": device.rollover_wh,
-        "starts_at": device.starts_at.astimezone(zone).isoformat(),
-        "ends_at": device.ends_at.astimezone(zone).isoformat(),
+        "starts_at": _edge_text(device.starts_at, zone),
+        "ends_at": _edge_text(device.ends_at, zone),
         "first_read_at": _read_at(device.first, zone),
         "first_register_wh": device.first and device.first.register_wh,
         "last_read_at": _read_at(device.last, zone),

@@ -4,9 +4,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
-from itertools import groupby, pairwise
-from operator import eq, ge
+from functools import cached_property, partial
+from itertools import accumulate, groupby, pairwise
+from operator import eq, ge, gt, sub
 from typing import NamedTuple
 
 from server.core.errors import InvalidInputError
@@ -19,6 +19,9 @@ class TrustedReading(NamedTuple):
 
     read_at: datetime
     register_wh: int
+
+
+_as_reading = partial(tuple.__new__, TrustedReading)  # as `_make`, without a call of Python's each
 
 
 class Exchange(NamedTuple):
@@ -99,15 +102,26 @@ class MeterPath:
     def curve(self) -> Curve:
         """What the meter counted, behind its transformer; at an exchange nothing."""
         totals: list[int] = []
-        total = 0
         for segment in self.segments:
-            ratio, rollover_wh = segment.transformer_ratio, segment.rollover_wh
-            before_wh = segment.readings[0].register_wh if segment.readings else 0
-            for _, register_wh in segment.readings:
-                total += (register_wh - before_wh) % rollover_wh * ratio
-                before_wh = register_wh
-                totals.append(total)
+            totals += _totals_wh(segment, totals[-1] if totals else 0)
         return Curve([reading[0] for reading in self.readings], totals)
+
+    @cached_property
+    def longest_pause(self) -> timedelta:
+        """The longest time between two neighbouring readings."""
+        times = self.curve.times
+        return max(map(sub, times[1:], times), default=timedelta(0))
+
+
+def _totals_wh(segment: Segment, before_wh: int) -> list[int]:
+    """What was counted at each of a device's readings, added to what others before it counted."""
+    ratio, rollover_wh = segment.transformer_ratio, segment.rollover_wh
+    registers = [reading[1] for reading in segment.readings]
+    if not any(map(gt, registers, registers[1:])):  # it did not roll over
+        base_wh = before_wh - registers[0] * ratio if registers else before_wh
+        return [base_wh + register_wh * ratio for register_wh in registers]
+    rises = (rise_wh(*pair, rollover_wh) * ratio for pair in pairwise(registers))
+    return list(accumulate(rises, initial=before_wh))
 
 
 def path_from_rows(  # noqa: PLR0913 - all that a path is made of
@@ -125,8 +139,9 @@ def path_from_rows(  # noqa: PLR0913 - all that a path is made of
 
     Ratio and rollover are the newest device's. At the instant of an exchange only that counts.
     """
-    readings = list(map(TrustedReading._make, sorted(rows)))
-    if any(map(eq, readings, readings[1:])):
+    readings = list(map(_as_reading, sorted(rows)))
+    times = [reading[0] for reading in readings]
+    if any(map(eq, times, times[1:])):
         readings = [reading for reading, _ in groupby(readings)]
     segments: list[Segment] = []
     first: tuple[TrustedReading, ...] = ()
@@ -170,6 +185,7 @@ def energies_until(
     """
     times, totals = path.curve
     count, index = len(times), 0
+    splits = splits or {}
     energies = []
     for at in instants:
         index = bisect_right(times, at, index)
@@ -179,7 +195,10 @@ def energies_until(
             energies.append(totals[-1])
         else:
             since, until = times[index - 1], times[index]
-            if splits is not None and index in splits:
+            if at == since:
+                energies.append(totals[index - 1])
+                continue
+            if index in splits:
                 energies.append(totals[index - 1] + splits[index](at))
                 continue
             rise = totals[index] - totals[index - 1]

@@ -95,12 +95,20 @@ def meter_part(
     times = path.curve.times
     first = max(bisect_right(times, since) - 1, 0)
     end = min(bisect_left(times, until) + 1, len(times))
-    gaps = {
+    return MeterPart(path, since, until, first, end, _gaps(path, first, end, gap, clock))
+
+
+def _gaps(
+    path: MeterPath, first: int, end: int, gap: timedelta, clock: Clock
+) -> dict[int, GapSplit | None]:
+    """The readings that come too long after the one before, with how the energy between went."""
+    if path.longest_pause <= gap:
+        return {}
+    return {
         number: gap_split(path, number, clock) if path.registers_wh else None
-        for number, (earlier, later) in enumerate(pairwise(times[first:end]), first + 1)
+        for number, (earlier, later) in enumerate(pairwise(path.curve.times[first:end]), first + 1)
         if later - earlier > gap
     }
-    return MeterPart(path, since, until, first, end, gaps)
 
 
 def meter_day(part: MeterPart, energy_wh: int) -> MeterDay:

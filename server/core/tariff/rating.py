@@ -66,12 +66,14 @@ def rate_parts(
         while rest_wh:
             if left_wh == 0:
                 block, left_wh = block + 1, _block_size(version, block + 1)
-            part_wh = rest_wh if left_wh is None else min(rest_wh, left_wh)
+            part_wh = rest_wh
+            if left_wh is not None:
+                part_wh = min(rest_wh, left_wh)
+                left_wh -= part_wh
             line = (block, period)
             energy_by_line[line] = energy_by_line.get(line, 0) + part_wh
             amount += part_wh * _price(prices, line)
             rest_wh -= part_wh
-            left_wh = None if left_wh is None else left_wh - part_wh
         amounts.append(amount)
     return PricedParts(_rating(energy_by_line, prices), amounts)
 

@@ -175,6 +175,8 @@ RULES = """
 CREATE SEQUENCE rules_version;
 -- open days change with each reading and no index on them does: new versions stay on their page
 ALTER TABLE open_day SET (fillfactor = 60);
+-- but once a day, when it may soon be closed: whoever closes finds it in its turn
+CREATE INDEX open_day_ended ON open_day (day, tenancy_id) WHERE has_later_reading;
 ALTER TABLE site ALTER rules_version SET DEFAULT nextval('rules_version');
 ALTER TABLE settlement_due ALTER failures SET DEFAULT 0;
 ALTER TABLE correction_due ALTER failures SET DEFAULT 0;
