@@ -1,8 +1,9 @@
 """The pool and the way to run SQL. Opening and closing belong to server/app.py."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -45,6 +46,7 @@ IDLE_IN_TRANSACTION = "10s"
 STATEMENT = "60s"
 MIGRATION_LOCK = 0x6D616C6C  # any number that is ours alone
 Connection = BaseDBAsyncClient
+_Answer = TypeVar("_Answer")
 Row = dict[str, Any]
 
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # frozen mappings are written as what they are
@@ -195,6 +197,23 @@ def _told_away() -> Iterator[None]:
         if "connection is closed" not in str(error):  # asyncpg has no class of its own for this
             raise
         raise DatabaseAwayError(f"the database cannot be used: {error}") from error
+
+
+@asynccontextmanager
+async def meanwhile(asked: Coroutine[Any, Any, _Answer]) -> AsyncIterator[asyncio.Task[_Answer]]:
+    """Ask the database, and compute in the block while it works: the task has the answer.
+
+    Awaited where the block ends, called off where that fails: the connection is free again.
+    """
+    task = asyncio.create_task(asked)
+    try:
+        await asyncio.sleep(0)  # what it asks first is on its way
+        yield task
+        await task
+    except BaseException:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def row(connection: Connection, sql: str, *values: object) -> Row | None:

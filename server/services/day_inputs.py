@@ -1,15 +1,15 @@
 """What the days of tenancies depend on: one SQL a question for the whole batch (decision 13)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 
 from server.core.calendar import day_bounds, local_day
 from server.core.settlement.day import DaySettlement, settle_day
 from server.core.settlement.interval import Exchange, MeterPath, path_from_rows
 from server.core.tariff.versions import BlockPeriod, TariffVersion
-from server.models.database import Connection, Row, rows
+from server.models.database import Connection, Row, meanwhile, rows
 from server.services.gap_registers import with_registers
 from server.services.site_rules import SiteRules, rules_of_sites
 
@@ -130,12 +130,27 @@ async def gather(connection: Connection, first_days: Mapping[int, date], days: i
 
     To be called under their locks.
     """
-    work = []
-    for tenancy, mine in await _tenancies(connection, first_days):
-        first = _first_day(tenancy, first_days[tenancy["id"]])
-        work.append(Work(tenancy, mine, mine.tariffs[tenancy["tariff_code"]], first))
+    work = await _without_paths(connection, first_days)
     work = await _with_paths(connection, work, days)
     return await _with_blocks(connection, work)
+
+
+async def gather_in_turn(
+    connection: Connection, chunks: Sequence[Sequence[int]], days: int
+) -> AsyncGenerator[list[Work]]:
+    """As `gather`, from the first open days on, each chunk of tenancies by itself.
+
+    The database reads the next chunk while the caller works on this one.
+    """
+    first_days = dict.fromkeys(chain.from_iterable(chunks), date.min)
+    known = {one.tenancy["id"]: one for one in await _without_paths(connection, first_days)}
+    turns = [[known[one] for one in chunk if one in known] for chunk in chunks]
+    found = await _path_rows(connection, turns[0], days)
+    for work, following in zip(turns, [*turns[1:], []], strict=True):
+        async with meanwhile(_path_rows(connection, following, days)) as ahead:
+            with_paths = await _with_found(connection, work, found)
+            yield await _with_blocks(connection, with_paths)
+            found = await ahead
 
 
 async def gather_closed(
@@ -148,6 +163,14 @@ async def gather_closed(
         work.append(Work(tenancy, mine, versions, first_days[tenancy["id"]]))
     work = await _with_paths(connection, work, days)
     return await _with_blocks(connection, work)
+
+
+async def _without_paths(connection: Connection, first_days: Mapping[int, date]) -> list[Work]:
+    work = []
+    for tenancy, mine in await _tenancies(connection, first_days):
+        first = _first_day(tenancy, first_days[tenancy["id"]])
+        work.append(Work(tenancy, mine, mine.tariffs[tenancy["tariff_code"]], first))
+    return work
 
 
 async def _tenancies(
@@ -167,8 +190,14 @@ def _first_day(tenancy: Row, touched: date) -> date:
 
 
 async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -> list[Work]:
+    return await _with_found(connection, work, await _path_rows(connection, work, days))
+
+
+async def _path_rows(connection: Connection, work: Sequence[Work], days: int) -> list[Row]:
+    if not work:
+        return []
     last_days = [one.first_day + timedelta(days=days - 1) for one in work]
-    found = await rows(
+    return await rows(
         connection,
         PATHS,
         [one.tenancy["id"] for one in work],
@@ -176,6 +205,11 @@ async def _with_paths(connection: Connection, work: Sequence[Work], days: int) -
         [day_bounds(one.first_day, one.rules.zone)[0] for one in work],
         [_until(one, last) for one, last in zip(work, last_days, strict=True)],
     )
+
+
+async def _with_found(
+    connection: Connection, work: Sequence[Work], found: Sequence[Row]
+) -> list[Work]:
     paths: dict[int, list[MeterPath]] = {}
     for one in found:
         paths.setdefault(one["tenancy_id"], []).append(_path(one))

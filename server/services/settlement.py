@@ -5,7 +5,8 @@ in this order: settlement_due, tenancy, wallet, meter_control (docs/locks.md).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from server.core.calendar import local_day
@@ -14,10 +15,10 @@ from server.core.ledger.flows import energy_charged
 from server.core.settlement.day import DaySettlement
 from server.core.settlement.document import statement_document
 from server.core.tariff.versions import version_on
-from server.models.database import Connection, pool, rows, to_json, transaction
+from server.models.database import Connection, meanwhile, pool, rows, to_json, transaction
 from server.services.back_billing import add_what_came_at_once, open_sums
 from server.services.correction_marks import mark_closed_days
-from server.services.day_inputs import Work, gather, last_day, settle
+from server.services.day_inputs import Work, gather, gather_in_turn, last_day, settle
 from server.services.journal import Entry, post_many
 from server.services.locks import lock_tenancies
 from server.services.open_days import NOTHING_BEFORE, OpenDay, go_on_within, keep_open_days
@@ -292,10 +293,11 @@ async def close_next_days(tenancy_ids: Sequence[int], now: datetime) -> list[int
     async with transaction() as connection:
         await lock_tenancies(connection, tenancy_ids)
         closing: list[tuple[Work, DaySettlement]] = []
-        for chunk in _chunks(sorted(tenancy_ids)):
-            work = await gather(connection, dict.fromkeys(chunk, date.min), 1)
-            days = [(one, _ready_day(one, now)) for one in work]
-            closing += [(one, day) for one, day in days if day is not None]
+        chunks = list(_chunks(sorted(tenancy_ids)))
+        async with aclosing(gather_in_turn(connection, chunks, 1)) as gathered:
+            async for work in gathered:
+                days = [(one, _ready_day(one, now)) for one in work]
+                closing += [(replace(one, paths=()), day) for one, day in days if day is not None]
         return await close_within(connection, closing, now)
 
 
@@ -306,8 +308,10 @@ async def close_within(
 
     A day that costs what was projected of it moves no balance, so that nothing need be decided.
     """
-    transactions = await _charge(connection, closing)
-    projected_fen = await _apply_closing(connection, closing, transactions, now)
+    async with meanwhile(_charge(connection, closing)) as charging:
+        documents = [_document(work, day) for work, day in closing]
+        transactions = await charging
+    projected_fen = await _apply_closing(connection, closing, documents, transactions, now)
     amounts_fen = {int(work.tenancy["id"]): day.amount_fen for work, day in closing}
     moved = [one for one, fen in amounts_fen.items() if fen != projected_fen.get(one)]
     await decide_within(connection, moved, now)
@@ -355,6 +359,7 @@ async def _charge(
 async def _apply_closing(
     connection: Connection,
     closing: Sequence[tuple[Work, DaySettlement]],
+    documents: Sequence[str],
     transactions: Sequence[int],
     now: datetime,
 ) -> dict[int, int]:
@@ -370,7 +375,7 @@ async def _apply_closing(
         [day.energy_wh for _, day in closing],
         [day.amount_fen for _, day in closing],
         [not day.complete for _, day in closing],
-        [_document(work, day) for work, day in closing],
+        list(documents),
         list(transactions),
         now,
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,7 +13,10 @@ from prometheus_client import REGISTRY
 from payments.contract import Platform
 from server.core.errors import ConflictError
 from server.core.ledger.transfer import AMOUNT_FEN_MAX
+from server.core.settlement.day import DaySettlement
 from server.models.database import Row, pool, rows, to_json
+from server.services import settlement
+from server.services.day_inputs import Work, settle
 from server.services.estimated_closes import close_estimated
 from server.services.jobs import claim_slot
 from server.services.readings import NewReading, keep
@@ -184,6 +188,35 @@ async def test_a_day_above_what_the_books_hold_is_put_aside_and_told(
         await close_estimated(
             *(town.site_id, "A1", date(2026, 5, 20)), actor="w", reason="why", now=town.now
         )
+
+
+async def test_a_day_that_cannot_be_rated_fails_while_the_next_is_read(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn a tenancy: what was asked of the database meanwhile is called off, or answered."""
+    await town.read([5_000] * 20, every=timedelta(minutes=60))
+    await settle_readings(town.context)
+    bad = (await town.tenancies())["A1"]["id"]
+
+    def settle_but_one(work: Work, *rest: Any) -> DaySettlement:
+        if work.tenancy["id"] == bad:
+            raise RuntimeError
+        return settle(work, *rest)
+
+    monkeypatch.setattr(settlement, "CHUNK", 1)
+    monkeypatch.setattr(settlement, "settle", settle_but_one)
+    assert await close_ready_days(town.context) == 1
+    monkeypatch.setattr(settlement, "settle", settle)
+    town.now += timedelta(seconds=11)
+    assert await settle_readings(town.context) == 1
+    assert await close_ready_days(town.context) == 1
+    closed = await rows(
+        pool(),
+        "SELECT shop.code, document #>> '{readings,0,meter}' AS meter"
+        " FROM statement JOIN tenancy ON tenancy.id = tenancy_id JOIN shop ON shop.id = shop_id"
+        " ORDER BY shop.code",
+    )
+    assert closed == [{"code": "A1", "meter": "M-1"}, {"code": "A2", "meter": "M-2"}]
 
 
 async def test_a_tenancy_that_cannot_be_corrected_is_put_aside(town: Town) -> None:

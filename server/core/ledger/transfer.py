@@ -20,6 +20,8 @@ HASH_VERSION = 1  # part of what is hashed: a change of the canonical form shows
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
+_canonical_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # ASCII only
+
 Details = Mapping[str, str | int]
 
 
@@ -74,8 +76,7 @@ def input_hash(posting: Posting) -> str:
         ],
         dict(posting.details),
     ]
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))  # ASCII only
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical_text(canonical).encode()).hexdigest()
 
 
 def wallet_changes(posting: Posting) -> Mapping[AccountRef, int]:
