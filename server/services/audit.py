@@ -7,6 +7,7 @@ in batches, so memory stays flat. What a report does not name under `checked` wa
 
 from datetime import date
 
+from server.services.audit_by_hand import audit_by_hand
 from server.services.audit_charges import audit_charges
 from server.services.audit_days import audit_days
 from server.services.audit_desk import audit_desk
@@ -34,6 +35,7 @@ async def audit(
         await audit_wallets(connection, report, progress)
         await audit_payments(connection, window, report, progress)
         await audit_desk(connection, window, report, progress)
+        await audit_by_hand(connection, window, report, progress)
         await audit_charges(connection, window, report, progress)
         await audit_days(connection, window, report, progress)
         await audit_fixed_charges(connection, window, report, progress)

@@ -12,17 +12,18 @@ import pytest_asyncio
 from tortoise.exceptions import TransactionManagementError
 
 from payments.contract import Platform
-from server.models.database import close_database, open_database, rows, transaction
+from server.models.database import close_database, open_database, rows
 from server.services import crediting, payment_inbox
 from server.services.audit import AuditReport, audit
 from server.services.audit_journal import audit_wallets
 from server.services.audit_window import snapshot
-from server.services.desk import DeskPayment, reverse_within, take_desk_payment, take_within
+from server.services.desk import take_desk_payment
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import settle_due
 from server.services.site_rules import forget_site_rules
 from tests.databases import CopySchema
 from tests.scenarios.world import World, local
+from tests.services.test_money_by_hand import Office, people_of
 
 BLOCKS = """kind = "block"
 period = "month"
@@ -75,12 +76,11 @@ async def fill(folder: Path) -> None:
     await take_desk_payment(
         world.tenancy_id, 300, method="cash", receipt_no="R-1", paid_at=world.now, now=world.now
     )
-    bounced = DeskPayment(world.tenancy_id, 400, "bank_transfer", "R-2", "fixed_charges")
-    async with transaction() as connection:
-        await take_within(
-            connection, bounced, paid_at=world.now, now=world.now, taken_by="manager:1"
-        )
-        await reverse_within(connection, world.site_id, bounced, "退票", world.now)
+    office = Office(world.site_id, await people_of(world.site_id), world.now)
+    await office.pay(
+        amount_fen=400, method="bank_transfer", receipt_no="R-2", wallet="fixed_charges"
+    )
+    await office.say(await office.reverse("R-2"))
     await read_hourly(world, 104_200, 200, 50)
     assert await world.close() == 3
     await world.order(900, "never paid")

@@ -27,6 +27,7 @@ from server.services.managers import Manager
 from server.services.money_by_hand import ShopRef
 from server.services.site_import import ImportReport
 from tests.fakes.empty_site import empty_site
+from tests.services.audited import blamed
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
@@ -81,19 +82,25 @@ class Office:
         )
 
 
-@pytest_asyncio.fixture
-async def office(mall: ImportReport) -> AsyncIterator[Office]:
+async def people_of(site_id: int) -> dict[str, Manager]:
     """A finance clerk, the owner, others who may less."""
     people = {}
     for name, role in (
         *(("fen", Role.FINANCE), ("boss", Role.OWNER), ("other", Role.FINANCE)),
         *(("spark", Role.ENGINEER), ("ear", Role.SERVICE), ("eye", Role.READ_ONLY)),
     ):
-        made = await row(pool(), MANAGER, name, role.value, mall.site_id, NOW)
+        made = await row(pool(), MANAGER, name, role.value, site_id, NOW)
         assert made is not None
-        people[name] = Manager(made["id"], name, role, mall.site_id)
-    yield Office(mall.site_id, people)
+        people[name] = Manager(made["id"], name, role, site_id)
+    return people
+
+
+@pytest_asyncio.fixture
+async def office(mall: ImportReport) -> AsyncIterator[Office]:
+    """The office of a mall in whose books nothing is missing afterwards, and all is an act."""
+    yield Office(mall.site_id, await people_of(mall.site_id))
     assert await sum_of_all_accounts_fen() == 0
+    assert await blamed() == []
 
 
 async def acts() -> list[tuple[str, str, str, str]]:

@@ -1,7 +1,7 @@
 """What moving refuses, and what becomes of the money that is left or owed: a line a case."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
+from tests.services.audited import blamed
 from tests.services.conftest import NOW, PROFILES, SITE
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
@@ -91,7 +92,8 @@ async def books() -> dict[str, int]:
 
 
 @pytest_asyncio.fixture
-async def house(database: None, tmp_path: Path) -> House:
+async def house(database: None, tmp_path: Path) -> AsyncIterator[House]:
+    """What is done to its money in a test is somebody's act, and all of it was done."""
     path = tmp_path / "site.toml"
     text = SITE.replace('name = "茶饮"\n', 'name = "茶饮"\nfixed_charges = ["lift"]\n') + LIFT
     path.write_text(text, encoding="utf-8")
@@ -106,7 +108,8 @@ async def house(database: None, tmp_path: Path) -> House:
         pass
     while await charge_due(LEFT + HOUR):
         pass
-    return House(site_id, boss, other)
+    yield House(site_id, boss, other)
+    assert await blamed() == []
 
 
 Refusal = tuple[Callable[[House], Awaitable[object]], str]
