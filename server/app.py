@@ -248,7 +248,10 @@ async def serve_worker(settings: Settings) -> None:
         if outside.weixin is not None:
             channels["weixin"] = outside.weixin
         log.info("worker is ready")
-        await run_worker(WorkContext(wall_clock, outside.merchants, channels, outside.wakeups))
+        context = WorkContext(
+            *(wall_clock, outside.merchants, channels, outside.wakeups), settings.public_url
+        )
+        await run_worker(context)
 
 
 async def serve_collector(settings: Settings) -> None:

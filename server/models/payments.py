@@ -203,7 +203,7 @@ class RefundPart(Model):
     platform = fields.CharField(16, null=True)
     merchant_id = fields.CharField(32, null=True)
     out_trade_no = fields.CharField(64, null=True)
-    out_refund_no = fields.CharField(32, unique=True)
+    out_refund_no = fields.CharField(64, unique=True)
     amount_fen = fields.BigIntField()
     state = fields.CharField(16)
     created_at = fields.DatetimeField()

@@ -25,6 +25,9 @@ DEFAULT_LIMITS_FEN: Mapping[str, int] = {
     "adjustment": 10_000,
     "desk_payment": 500_000,
     "move_out_payout": 500_000,
+    "refund": 100_000,
+    "refund_payout": 100_000,
+    "case_credit": 10_000,
 }
 ALONE_FOR = timedelta(hours=24)
 
@@ -135,10 +138,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Who may ask for it and decide on it, and how it is done, in the decision's transaction."""
+    """Who may ask for it and decide on it, and how it is done, in the decision's transaction.
+
+    `give_up` undoes what the asking alone has done (a reservation), where it is rejected.
+    """
 
     needs: Act
     carry_out: Callable[[Connection, Approval, datetime], Awaitable[None]]
+    give_up: Callable[[Connection, Approval, datetime], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +273,8 @@ async def decide(
             return approval
         if decision is Decision.APPROVE:
             await kind.carry_out(connection, approval, now)
+        elif kind.give_up is not None:
+            await kind.give_up(connection, approval, now)
         await rows(connection, DECIDED, no, manager.id, now, decision.value, reason or None)
         await _record(connection, approval, manager, decision, reason, now)
     return await find(manager.site_id, no, now)

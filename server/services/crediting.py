@@ -15,6 +15,7 @@ from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
 from server.services.payment_cases import NewCase, open_case
+from server.services.refunds import refund_by_itself
 from server.services.supply import decide_within
 
 ORDER = """
@@ -49,6 +50,7 @@ TOP_UP_SUSPENDED = """
 UPDATE top_up SET status = 'closed', paid_at = $2
 WHERE id = (SELECT top_up_id FROM payment_order WHERE id = $1) AND credited_at IS NULL
 """
+PAID_TWICE = "重复支付，自动退款 (paid twice)"
 GIVEN_BACK = "refunded_before_credit"
 ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
 
@@ -208,7 +210,9 @@ async def _suspend(
     tenancy_id = order["tenancy_id"] if order is not None else None
     facts = _case_facts(platform, trade)
     case = NewCase(site_id, outcome.value, subject, facts, tenancy_id, credit_id)
-    await open_case(connection, case, now)
+    case_id = await open_case(connection, case, now)
+    if outcome is Outcome.SECOND_PAYMENT and case_id is not None:
+        await refund_by_itself(connection, case_id, PAID_TWICE, now)
     return True
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from server.models.database import Connection, row, to_json, transaction
-from server.services import adjustments, approvals, desk, move_out_money
+from server.services import adjustments, approvals, desk, move_out_money, refunds
 from server.services.adjustments import Adjustment
 from server.services.approvals import Approval, Ask, Decision, Kind, Outcome
 from server.services.desk import DeskPayment
@@ -212,6 +212,7 @@ KINDS: Mapping[str, Kind] = {
     DESK_PAYMENT: Kind(Act.MONEY, _take_approved),
     DESK_REVERSAL: Kind(Act.MONEY, _reverse_approved),
     ADJUSTMENT: Kind(Act.MONEY, _adjust_approved),
+    refunds.REFUND: Kind(Act.MONEY, refunds.carry_out, refunds.give_up),
     move_out_money.PAYOUT: Kind(Act.MONEY, move_out_money.pay_approved),
     move_out_money.WRITE_OFF: Kind(Act.MONEY, move_out_money.forgive_approved),
 }

@@ -322,7 +322,7 @@ async def _standing(connection: Connection, ended: Row) -> Standing:
         waits_for=tuple(one for one, waiting in waits.items() if waiting),
         available_fen={
             "electricity": owned.available_fen,
-            "fixed_charges": owned.fixed_charges_fen,
+            "fixed_charges": owned.fixed_available_fen,
         },
     )
 

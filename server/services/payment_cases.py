@@ -4,12 +4,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from server.models.database import Connection, row, to_json
+from server.models.database import Connection, row, rows, to_json
 
 OPEN = """
 INSERT INTO payment_case (site_id, kind, subject, facts, tenancy_id, credit_id, opened_at)
 VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7) ON CONFLICT (site_id, kind, subject) DO NOTHING
 RETURNING id
+"""
+NOBODY = "mallwatt"  # who decides what is decided by itself; CLOSE writes the same
+_CLOSE = """
+UPDATE payment_case SET closed_at = $1, decided_at = coalesce(decided_at, $1),
+    decision = coalesce(decision, 'seen'), decided_by = coalesce(decided_by, 'mallwatt')
+WHERE closed_at IS NULL
+"""
+CLOSE = f"{_CLOSE} AND id = $2"
+CLOSE_BY_SUBJECT = f"{_CLOSE} AND site_id = $2 AND kind = $3 AND subject = $4"
+REOPEN = """
+UPDATE payment_case SET decision = NULL, decided_by = NULL, decided_at = NULL, reason = NULL
+WHERE id = $1 AND closed_at IS NULL
+"""
+DECIDED = """
+UPDATE payment_case SET decision = $2, decided_by = $3, decided_at = $4, reason = $5
+WHERE id = $1 AND closed_at IS NULL AND decided_at IS NULL
 """
 SUBJECT_MAX = 160
 
@@ -35,3 +51,27 @@ async def open_case(connection: Connection, case: NewCase, now: datetime) -> int
         *(case.tenancy_id, case.credit_id, now),
     )
     return int(made["id"]) if made else None
+
+
+async def mark_decided(
+    connection: Connection, case_id: int, decision: str, by: str, reason: str, now: datetime
+) -> None:
+    """What is to become of an open case; it is closed once that is done."""
+    await rows(connection, DECIDED, case_id, decision, by, now, reason)
+
+
+async def close_case(connection: Connection, case_id: int, now: datetime) -> None:
+    """What was decided is done."""
+    await rows(connection, CLOSE, now, case_id)
+
+
+async def close_by_subject(
+    connection: Connection, subject: tuple[int, str, str], now: datetime
+) -> None:
+    """The same by site, kind and subject; nothing where there is no such case, or none open."""
+    await rows(connection, CLOSE_BY_SUBJECT, now, *subject)
+
+
+async def reopen_case(connection: Connection, case_id: int) -> None:
+    """What was decided failed: it is to be decided again."""
+    await rows(connection, REOPEN, case_id)

@@ -83,6 +83,9 @@ class ApprovalTable(Table):
     adjustment_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
     desk_payment_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
     move_out_payout_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
+    refund_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
+    refund_payout_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
+    case_credit_fen: Annotated[int, Field(ge=0, le=10**11)] | None = None
 
 
 class GatewayTable(Table):

@@ -247,7 +247,7 @@ async def _check_hoarding(
     electricity = kind is AccountKind.ELECTRICITY_WALLET
     room_fen = hoarding_room_fen(
         policy,
-        available_fen=owned.available_fen if electricity else owned.fixed_charges_fen,
+        available_fen=owned.available_fen if electricity else owned.fixed_available_fen,
         pending_fen=pending["fen"] if pending else 0,
     )
     if wish.amount_fen > room_fen:

@@ -14,7 +14,10 @@ PAGE_MAX = 50
 ID_MAX = 2**63 - 1
 # What a tenant may read of a posting; platform numbers and managers' names stay inside.
 SHOWN_DETAILS = frozenset(
-    {"day", "version", "energy_wh", "charge", "month", "top_up_no", "receipt_no", "reason"}
+    {
+        *("day", "version", "energy_wh", "charge", "month", "top_up_no", "receipt_no", "reason"),
+        "refund_no",
+    }
 )
 
 JOURNAL = """

@@ -11,9 +11,13 @@ from server.services.wakeups import Wakeups
 
 @dataclass(frozen=True, slots=True)
 class WorkContext:
-    """The clock and the outside world of one worker process; channels by name."""
+    """The clock and the outside world of one worker process; channels by name.
+
+    `public_url` is where the platforms' notices reach us.
+    """
 
     clock: Callable[[], datetime]
     platforms: PlatformDirectory
     channels: Mapping[str, MessageChannel]
     wakeups: Wakeups
+    public_url: str = "http://127.0.0.1:8000"

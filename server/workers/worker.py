@@ -14,6 +14,7 @@ from server.workers.garbage import search_less
 from server.workers.inbox import query_orders, settle_notices
 from server.workers.loop import keep_doing
 from server.workers.notices import send_messages
+from server.workers.refunds import ask_for_refunds
 from server.workers.settle import (
     charge_fixed_days,
     close_ready_days,
@@ -33,6 +34,7 @@ async def run_worker(context: WorkContext) -> None:
         for name, step, topics in (
             ("inbox", settle_notices, [INBOX]),
             ("queries", query_orders, []),
+            ("refunds", ask_for_refunds, []),
             ("settle", settle_readings, [SETTLE]),
             ("correct", correct_days, []),
             ("decide", decide_supplies, []),

@@ -25,6 +25,7 @@ from payments.contract import (
     TradeStatus,
 )
 
+TAKEN = (RefundStatus.PROCESSING, RefundStatus.SUCCEEDED, RefundStatus.ABNORMAL)
 SIGNATURE = "x-fake-signature"
 
 
@@ -39,7 +40,10 @@ class FakePlatform:
         self.down = False
         self.requests: list[PaymentRequest] = []
         self.trades: dict[str, Trade] = {}
+        self.refund_requests: list[RefundRequest] = []
         self.refunds: dict[str, Refund] = {}
+        self.refuses = ""  # the code with which it refuses every refund
+        self.loses_answers = False  # it does what it is asked, and its answer never arrives
         self._key = secrets.token_bytes(16)
 
     async def create(self, request: PaymentRequest, now: datetime) -> Mapping[str, str]:
@@ -70,30 +74,6 @@ class FakePlatform:
         if trade.status is TradeStatus.WAITING:
             self.trades[out_trade_no] = replace(trade, status=TradeStatus.CLOSED)
 
-    async def refund(self, request: RefundRequest, now: datetime) -> Refund:
-        """Given back at once; the same number again is the same refund."""
-        self._answer()
-        trade = self.trades[request.out_trade_no]
-        if trade.status not in {TradeStatus.PAID, TradeStatus.REFUNDED}:
-            raise PlatformRefusedError("nothing was paid", code="NOT_PAID")
-        self.trades[request.out_trade_no] = replace(trade, status=TradeStatus.REFUNDED)
-        refund = Refund(
-            request.out_refund_no,
-            request.out_trade_no,
-            RefundStatus.SUCCEEDED,
-            self.merchant_id,
-            refund_fen=request.refund_fen,
-            finished_at=now,
-        )
-        return self.refunds.setdefault(request.out_refund_no, refund)
-
-    async def query_refund(self, out_trade_no: str, out_refund_no: str, now: datetime) -> Refund:
-        """What became of it."""
-        self._answer()
-        assert now.tzinfo is not None
-        unknown = Refund(out_refund_no, out_trade_no, RefundStatus.UNKNOWN, self.merchant_id)
-        return self.refunds.get(out_refund_no, unknown)
-
     def pay(self, out_trade_no: str, now: datetime, *, paid_fen: int | None = None) -> Trade:
         """Somebody pays (what was asked, or another amount)."""
         asked = next(one for one in self.requests if one.out_trade_no == out_trade_no)
@@ -106,6 +86,45 @@ class FakePlatform:
         )
         self.trades[out_trade_no] = trade
         return trade
+
+    async def refund(self, request: RefundRequest, now: datetime) -> Refund:
+        """Taken, to be finished by `finish`; the same number again is the same refund."""
+        self._answer()
+        self.refund_requests.append(request)
+        paid = await self.query(request.out_trade_no, now)
+        known = [one for one in self.refunds.values() if one.out_trade_no == paid.out_trade_no]
+        taken_fen = sum(one.refund_fen or 0 for one in known if one.status in TAKEN)
+        if request.out_refund_no not in self.refunds:
+            if self.refuses or paid.paid_fen is None:
+                raise PlatformRefusedError("refused for a test", code=self.refuses or "NO_TRADE")
+            assert request.total_fen == paid.paid_fen
+            assert request.refund_fen <= paid.paid_fen - taken_fen
+            self.refunds[request.out_refund_no] = Refund(
+                out_refund_no=request.out_refund_no,
+                out_trade_no=request.out_trade_no,
+                status=RefundStatus.PROCESSING,
+                merchant_id=self.merchant_id,
+                refund_fen=request.refund_fen,
+                refund_id=f"refund-{len(self.refunds) + 1}",
+            )
+            self.trades[paid.out_trade_no] = replace(paid, status=TradeStatus.REFUNDED)
+        if self.loses_answers:
+            raise PlatformUnavailableError("lost for a test", code="TIMEOUT")
+        return self.refunds[request.out_refund_no]
+
+    async def query_refund(self, out_trade_no: str, out_refund_no: str, now: datetime) -> Refund:
+        """What became of it."""
+        self._answer()
+        assert now.tzinfo is not None
+        unknown = Refund(out_refund_no, out_trade_no, RefundStatus.UNKNOWN, self.merchant_id)
+        return self.refunds.get(out_refund_no, unknown)
+
+    def finish(self, out_refund_no: str, status: RefundStatus, now: datetime) -> Refund:
+        """The bank has done its part, or could not."""
+        at = now if status is RefundStatus.SUCCEEDED else None
+        refund = replace(self.refunds[out_refund_no], status=status, finished_at=at)
+        self.refunds[out_refund_no] = refund
+        return refund
 
     def notice_of(self, out_trade_no: str) -> tuple[dict[str, str], bytes]:
         """Headers and body of the notice that the platform would send."""

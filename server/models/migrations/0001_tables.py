@@ -1926,7 +1926,7 @@ class Migration(migrations.Migration):
                 ("platform", fields.CharField(null=True, max_length=16)),
                 ("merchant_id", fields.CharField(null=True, max_length=32)),
                 ("out_trade_no", fields.CharField(null=True, max_length=64)),
-                ("out_refund_no", fields.CharField(unique=True, max_length=32)),
+                ("out_refund_no", fields.CharField(unique=True, max_length=64)),
                 ("amount_fen", fields.BigIntField()),
                 ("state", fields.CharField(max_length=16)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),

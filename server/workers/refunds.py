@@ -1,0 +1,24 @@
+"""Refunds under way: their parts asked for, and reservations that nobody decided on ended."""
+
+from server.services import refund_parts, refunds
+from server.services.announce import announce_tenancies
+from server.services.refund_parts import DuePart
+from server.workers.apart import do_each
+from server.workers.context import WorkContext
+
+PARTS_AT_ONCE = 8
+
+
+async def ask_for_refunds(context: WorkContext) -> int:
+    """A few parts: claimed and committed, then asked for, then what was said is taken in."""
+
+    async def ask(due: DuePart) -> None:
+        platform = await context.platforms.of_site(due.site_id, due.platform)
+        said = await refund_parts.ask_platform(due, platform, context.public_url, context.clock())
+        tenancy_id = await refund_parts.take_in(due.out_refund_no, said, context.clock())
+        if tenancy_id is not None:
+            await announce_tenancies(context.wakeups, [tenancy_id])
+
+    await announce_tenancies(context.wakeups, await refunds.expire_due(context.clock()))
+    due = await refund_parts.take_due(context.clock(), PARTS_AT_ONCE)
+    return await do_each("refunds", {one.part_id: one for one in due}, ask)
