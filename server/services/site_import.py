@@ -34,7 +34,7 @@ from server.services.site_import_devices import (
     import_gateways,
     import_meters,
 )
-from server.services.site_import_fixed import check_fixed_charges
+from server.services.site_import_fixed import changed_charges, check_fixed_charges
 from server.services.site_import_rules import import_rules
 from server.services.site_import_shops import check_left_tariffs, import_shop, open_tenancies
 from server.services.site_parsing import parse_site_file, read_content, site_code_of
@@ -156,6 +156,7 @@ async def _import(
     await import_rules(connection, site_id, document, counts)
     await import_gateways(connection, site_id, document, counts, now)
     await check_left_tariffs(connection, site_id, document.tables.shop)
+    warnings = await changed_charges(connection, site_id, document.tables.shop)
     for shop in document.tables.shop:
         counts.note("shop", await import_shop(connection, site_id, shop))
     await check_fixed_charges(connection, site_id, [shop.code for shop in document.tables.shop])
@@ -165,7 +166,7 @@ async def _import(
     await rows(connection, RESETTLE, site_id, now)
     open_now = [one["id"] for one in await rows(connection, OPEN_TENANCIES, site_id)]
     await decide_within(connection, open_now, now)
-    warnings = await holiday_warnings(connection, site_id, now)
+    warnings += await holiday_warnings(connection, site_id, now)
     return ImportReport(site_id, counts.created, counts.updated, counts.unchanged, warnings)
 
 
