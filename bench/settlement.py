@@ -1,6 +1,7 @@
 """How fast a day is settled, against a loop that only multiplies."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -49,7 +50,8 @@ def settler(path: MeterPath, tariff: str) -> Callable[[], DaySettlement]:
     version = TARIFFS[tariff]
 
     def work() -> DaySettlement:
-        return settle_day(DAY, ZONE, [path], version, NO_HOLIDAYS, block_start_wh=0, gap_s=GAP_S)
+        fresh = replace(path)  # nothing worked out before
+        return settle_day(DAY, ZONE, [fresh], version, NO_HOLIDAYS, block_start_wh=0, gap_s=GAP_S)
 
     return work
 
