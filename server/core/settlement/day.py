@@ -1,9 +1,9 @@
 """One business day of one tenancy: a pure function of its readings, tariff and calendar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from operator import add, sub
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -74,9 +74,21 @@ class DaySettlement:
     lines: tuple[StatementLine, ...]
     hours: tuple[HourUsage, ...]
     readings: tuple[MeterDay, ...]
-    estimated: bool
-    has_later_reading: bool
-    settled_until: datetime | None
+
+    @cached_property
+    def estimated(self) -> bool:
+        """Whether two neighbouring readings of a meter lie too far apart."""
+        return any(meter.has_gap for meter in self.readings)
+
+    @cached_property
+    def has_later_reading(self) -> bool:
+        """Whether every meter was read at or after the end."""
+        return all(meter.has_later_reading for meter in self.readings)
+
+    @property
+    def settled_until(self) -> datetime | None:
+        """The newest reading that the day was made from."""
+        return max((meter.last.read_at for meter in self.readings if meter.last), default=None)
 
     @property
     def complete(self) -> bool:
@@ -107,16 +119,9 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
     grid = day_grid(day, zone, version, calendar)
     gap = timedelta(seconds=gap_s)
     clock = Clock(zone, versions or (version,), calendar, opened_at, closed_at)
-    energies = [0] * len(grid.periods)
-    meters: list[MeterDay] = []
-    for path in paths:
-        part = meter_part(path, starts_at, ends_at, gap, clock)
-        if part is None:
-            continue
-        totals = part.energies_until(_edges_in(grid, part))
-        energies = list(map(add, energies, map(sub, totals[1:], totals)))
-        meters.append(meter_day(part, totals[-1] - totals[0]))
-    charge = charge_cells(grid, energies, version, block_start_wh=block_start_wh)
+    parts = (meter_part(path, starts_at, ends_at, gap, clock) for path in paths)
+    cells_wh, meters = _metered(grid, (part for part in parts if part is not None))
+    charge = charge_cells(grid, cells_wh, version, block_start_wh=block_start_wh)
     return DaySettlement(
         day=day,
         zone=zone,
@@ -126,17 +131,25 @@ def settle_day(  # noqa: PLR0913 - the whole list of what a charge depends on
         ends_at=ends_at,
         block_start_wh=block_start_wh,
         gap_s=gap_s,
-        cells_wh=tuple(energies),
-        energy_wh=sum(energies),
+        cells_wh=tuple(cells_wh),
+        energy_wh=sum(cells_wh),
         amount_nano_yuan=charge.amount_nano_yuan,
         amount_fen=charge.amount_fen,
         lines=charge.lines,
         hours=charge.hours,
         readings=tuple(meters),
-        estimated=any(meter.has_gap for meter in meters),
-        has_later_reading=all(meter.has_later_reading for meter in meters),
-        settled_until=max((m.last.read_at for m in meters if m.last), default=None),
     )
+
+
+def _metered(grid: DayGrid, parts: Iterable[MeterPart]) -> tuple[list[int], list[MeterDay]]:
+    """The energies of the day's cells, and what each meter has of them."""
+    cells_wh = [0] * len(grid.periods)
+    meters: list[MeterDay] = []
+    for part in parts:
+        totals = part.energies_until(_edges_in(grid, part))
+        cells_wh = list(map(add, cells_wh, map(sub, totals[1:], totals)))
+        meters.append(meter_day(part, totals[-1] - totals[0]))
+    return cells_wh, meters
 
 
 def _edges_in(grid: DayGrid, part: MeterPart) -> Sequence[datetime]:
