@@ -13,9 +13,11 @@ from server.handlers.admin_day_pages import add_day_pages
 from server.handlers.admin_exchange_pages import add_exchange_pages
 from server.handlers.admin_kiosks import add_kiosk_pages
 from server.handlers.admin_money_pages import add_approval_pages, add_money_pages
+from server.handlers.admin_moving_pages import add_moving_pages
 from server.handlers.admin_regions import (
     ShopFacts,
     asked_binding_code,
+    ended_for,
     gather_overview,
     gather_shop,
     receipts_for,
@@ -65,6 +67,7 @@ def blueprint(context: WebContext) -> Blueprint:
     add_approval_pages(room, context)
     add_day_pages(room, context)
     add_exchange_pages(room, context)
+    add_moving_pages(room, context)
     return room
 
 
@@ -135,6 +138,7 @@ def _add_views(room: Blueprint, context: WebContext) -> None:
             binding_code=binding_code,
             may_see_code=may(manager.role, Act.BINDING_CODES),
             receipts=await receipts_for(manager, facts.shop),
+            ended=await ended_for(manager, facts.shop),
             told=told if told in TOLD else None,
         )
 

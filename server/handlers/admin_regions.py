@@ -20,6 +20,7 @@ from server.services.admin_views import ActLine, Counts, MeterLine, ShopLine, Si
 from server.services.desk import Receipt, receipts_of
 from server.services.manager_acts import Act, may
 from server.services.managers import Manager
+from server.services.move_out_money import Standing, ended_tenancies
 from server.services.tenancies import TenancyOverview
 from server.services.waiting_days import WaitingDay, waiting_days
 from server.services.wakeups import tenancy_topic
@@ -133,6 +134,13 @@ async def receipts_for(manager: Manager, shop: ShopLine) -> list[Receipt]:
     if shop.tenancy_id is None or not may(manager.role, Act.MONEY):
         return []
     return await receipts_of(shop.tenancy_id)
+
+
+async def ended_for(manager: Manager, shop: ShopLine) -> list[Standing]:
+    """Who has moved out and how their money stands, for the roles that may settle it."""
+    if not may(manager.role, Act.MONEY):
+        return []
+    return await ended_tenancies(shop.site_id, shop.code)
 
 
 async def overview_live(request: Request, context: WebContext) -> Live:

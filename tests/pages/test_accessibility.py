@@ -52,6 +52,8 @@ async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale:
         "/admin/shops/A102/desk-payment",
         "/admin/shops/A102/reversal",
         "/admin/shops/A102/adjustment",
+        "/admin/shops/A102/move-out",
+        "/admin/shops/A102/move-in",
         "/admin/waiting-days",
         f"{CLOSE}?day={day}",
         EXCHANGE,

@@ -1,0 +1,115 @@
+"""Moving out and in on the managers' pages: what is lost is shown first, and done once."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from server.models.database import pool, rows, transaction
+from server.services.adjustments import Adjustment, adjust_within
+from server.services.settlement import close_days, settle_due
+from tests.api.test_admin_moving import read_meter
+from tests.http import http_client
+from tests.pages.conftest import OpenPage
+from tests.pages.mall import Mall
+
+SHOP = "/admin/shops/A102"
+TENANCIES = """
+SELECT tenancy.id, tenancy.closed_at, tenancy.binding_code FROM tenancy JOIN shop ON shop.id = shop_id
+WHERE shop.code = 'A102' ORDER BY tenancy.id
+"""
+
+
+@pytest.fixture
+def now(mall: Mall) -> datetime:
+    """The clock stands, behind all that was done before."""
+    mall.clock.at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    return mall.clock.at
+
+
+async def owe_fixed_charges(now: datetime) -> None:
+    """1.50 yuan less in the other wallet."""
+    [tenancy] = await rows(pool(), TENANCIES)
+    wish = Adjustment(tenancy["id"], -150, "电梯费", "fixed_charges")
+    async with transaction() as connection:
+        await adjust_within(connection, wish, key="lift", now=now)
+
+
+async def close_last_day(now: datetime) -> None:
+    """What collector and workers do after a move-out."""
+    await read_meter(now)
+    while await settle_due(now):
+        pass
+    while await close_days(now):
+        pass
+
+
+async def test_out_paid_and_the_next_one_in(mall: Mall, now: datetime, log_in: OpenPage) -> None:
+    await owe_fixed_charges(now)
+    page = await log_in("finance")
+    await page.goto(SHOP)
+    await page.click("#go-out")
+    shown = await page.inner_text("main")
+    assert "¥12.50" in shown
+    assert "−¥1.50" in shown
+    await page.fill("#reason", "租约到期")
+    await page.click("main form button")
+    assert "等待退租时间之后的抄表读数" in await page.inner_text("main")
+    assert await page.locator("input[name=amount]").count() == 0
+    await close_last_day(now)
+    await page.click("main .button.wide")  # look again
+
+    await page.fill("#receipt-electricity", "P-1")
+    await page.click("[aria-labelledby=w-electricity] button")
+    assert await page.inner_text("[role=status]") == "已入账"
+    assert "已结清" in await page.inner_text("[aria-labelledby=w-electricity]")
+    await page.fill("#reason-fixed_charges", "无法收回")
+    await page.click("[aria-labelledby=w-fixed_charges] button")
+    assert "¥0.00" in await page.inner_text("[aria-labelledby=w-fixed_charges]")
+
+    await page.click("a.back")
+    assert "租约到期" in await page.inner_text("[aria-labelledby=acts-title]")
+    await page.click("#go-in")
+    await page.fill("#reason", "新租约")
+    await page.click("main form button")
+    left, arrived = await rows(pool(), TENANCIES)
+    assert await page.inner_text("#binding-code") == arrived["binding_code"]
+    assert (left["closed_at"], arrived["closed_at"]) == (now, None)
+
+
+async def test_what_cannot_be_is_told_on_the_form_and_changes_nothing(
+    mall: Mall, now: datetime
+) -> None:
+    cookies = {"mw_manager": await mall.session_of("owner")}
+    out, into = f"{SHOP}/move-out", f"{SHOP}/move-in"
+    zone_at = (now + timedelta(hours=8)).strftime("%Y-%m-%dT%H:%M:%S")
+    table = [
+        (out, {"reason": ""}, 422, "请填写原因"),
+        (out, {"at": "yesterday"}, 422, "请检查填写内容"),
+        (out, {"at": "2999-01-01T00:00"}, 422, "时间不能晚于现在"),
+        (out, {"at": "2020-01-01T00:00"}, 409, "时间早于入驻时间"),
+        (out, {"act_token": "of another page"}, 409, "情况已变化"),
+        (out, {"csrf": "of another session"}, 403, ""),
+        (into, {}, 409, "该时间商铺已有租户"),
+        (into, {"at": "2020-01-01T00:00"}, 422, "时间过早"),
+    ]
+    async with http_client(base_url=mall.url, cookies=cookies) as client:
+        for path, typed, status, words in table:
+            html = (await client.get(path)).text.rpartition("<form")[2]
+            hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', html))
+            form = {**hidden, "at": zone_at, "reason": "x", **typed}
+            answer = await client.post(path, data=form)
+            assert answer.status_code == status, (path, typed, answer.text)
+            assert words in answer.text, typed
+        assert (await client.get(f"{SHOP}/move-outs/1")).status_code == 404
+        assert (await client.get(f"{SHOP}/move-outs/none")).status_code == 404
+    assert [one["closed_at"] for one in await rows(pool(), TENANCIES)] == [None]
+
+
+async def test_only_money_roles_see_it(mall: Mall) -> None:
+    for name in ("engineer", "service", "read_only"):
+        cookies = {"mw_manager": await mall.session_of(name)}
+        async with http_client(base_url=mall.url, cookies=cookies) as client:
+            assert "move-out" not in (await client.get(SHOP)).text
+            for path in ("move-out", "move-in", "move-outs/1"):
+                assert (await client.get(f"{SHOP}/{path}")).status_code == 403
