@@ -15,7 +15,8 @@ from tests.pages.mall import Mall
 
 SHOP = "/admin/shops/A102"
 TENANCIES = """
-SELECT tenancy.id, tenancy.closed_at, tenancy.binding_code FROM tenancy JOIN shop ON shop.id = shop_id
+SELECT tenancy.id, tenancy.closed_at, tenancy.binding_code
+FROM tenancy JOIN shop ON shop.id = shop_id
 WHERE shop.code = 'A102' ORDER BY tenancy.id
 """
 
