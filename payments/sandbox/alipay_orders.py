@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 from payments.contract import Platform
@@ -21,6 +22,7 @@ from payments.sandbox.alipay_wire import (
     moment,
 )
 from payments.sandbox.books import Order, OrderState, RefundState
+from payments.sandbox.faults import Kind
 from payments.sandbox.notifier import Delivery, Posting
 from payments.sandbox.state import Sandbox
 
@@ -34,7 +36,7 @@ class Trades:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.orders = sandbox.orders
-        self.wire = Wire(sandbox.keys)
+        self.wire = Wire(sandbox.keys, partial(sandbox.signer, Platform.ALIPAY))
         self.seller_id = sandbox.keys.alipay_seller_id
 
     def state(self, order: Order) -> OrderState:
@@ -52,6 +54,13 @@ class Trades:
                 return "TRADE_SUCCESS"
             case _:
                 return "TRADE_CLOSED"
+
+    def told_status(self, order: Order) -> str:
+        """What a query answers: the truth, unless a fault of the table makes it lag behind."""
+        if order.state is OrderState.PAID:
+            lag = self.sandbox.faults.take(Platform.ALIPAY, "query", [Kind.QUERY_UNPAID])
+            return "WAIT_BUYER_PAY" if lag else self.status(order)
+        return self.status(order)
 
     def refunded_fen(self, order: Order) -> int:
         """What was given back, all refunds together."""

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from payments.sandbox.books import Order, Refund
 from payments.sandbox.keys import SandboxKeys
+from payments.sandbox.signing import Signer
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
@@ -57,8 +58,10 @@ class Refusal(Exception):  # noqa: N818 - an answer of the gateway, raised to le
 class Wire:
     """Verifies what the merchant's app signed and signs what the platform says."""
 
-    def __init__(self, keys: SandboxKeys) -> None:
+    def __init__(self, keys: SandboxKeys, signer: Callable[[str], Signer]) -> None:
+        """`signer` says who signs an answer to a call, or a notice."""
         self._keys = keys
+        self._signer = signer
         self._app_key = keys.alipay_app.public_key()
 
     def verify(self, params: Mapping[str, str]) -> None:
@@ -81,15 +84,17 @@ class Wire:
         if moment(params["timestamp"]) is None:
             raise Refusal("40002", "isv.invalid-timestamp", "非法的时间戳参数")
 
-    def answer(self, name: str, content: Mapping[str, str]) -> str:
-        """The JSON of a synchronous answer."""
+    def answer(self, name: str, content: Mapping[str, str], call: str, first_sn: str) -> str:
+        """The JSON of a synchronous answer; `first_sn`: see `alipay_certificates`."""
         # Slashes escaped, as the real gateway does: who re-encodes before verifying fails.
         inner = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("/", "\\/")
-        return f'{{"{name}":{inner},"sign":"{self._sign(inner)}"}}'
+        signer = self._signer(call)
+        named = f'"alipay_cert_sn":"{signer.serial or first_sn}",' if first_sn else ""
+        return f'{{"{name}":{inner},{named}"sign":"{signer.sign(inner.encode())}"}}'
 
     def notice(self, order: Order, now: datetime) -> bytes:
         """The form that tells the merchant of a payment, as posted at `now`."""
-        return self._form(self._paid(order, now)).encode("ascii")
+        return self._form(self._paid(order, now), "notice").encode("ascii")
 
     def refund_notice(
         self, order: Order, refund: Refund, refunded_fen: int, now: datetime
@@ -104,7 +109,7 @@ class Wire:
         }
         if refunded_fen >= order.amount_fen:
             facts |= {"trade_status": "TRADE_CLOSED", "gmt_close": shanghai(finished_at)}
-        return self._form(facts).encode("ascii")
+        return self._form(facts, "refund_notice").encode("ascii")
 
     def _paid(self, order: Order, now: datetime) -> dict[str, str]:
         amount = yuan(order.amount_fen)
@@ -148,15 +153,13 @@ class Wire:
                 "total_amount": yuan(order.amount_fen),
                 "trade_no": order.payload["trade_no"],
                 "version": "1.0",
-            }
+            },
+            "return",
         )
 
-    def _form(self, fields: dict[str, str]) -> str:
-        return urlencode(fields | {"sign": self._sign(_sorted(fields, without={"sign_type"}))})
-
-    def _sign(self, content: str) -> str:
-        signature = self._keys.alipay_platform.sign(content.encode(), padding.PKCS1v15(), SHA256())
-        return base64.b64encode(signature).decode()
+    def _form(self, fields: dict[str, str], call: str) -> str:
+        content = _sorted(fields, without={"sign_type"}).encode()
+        return urlencode(fields | {"sign": self._signer(call).sign(content)})
 
 
 def biz_content(params: Mapping[str, str]) -> dict[str, str]:

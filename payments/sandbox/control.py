@@ -1,5 +1,6 @@
 """What a test or script tells the platforms, beside what payers do: in process, or by HTTP."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from payments.sandbox.alipay_orders import Trades
 from payments.sandbox.alipay_refunds import Refunds
 from payments.sandbox.books import Order, OrderState, Refund, RefundState
 from payments.sandbox.faults import ANY, FAULTS_MAX, BadFaultError, Fault, Kind
+from payments.sandbox.signing import BadSignerError
 from payments.sandbox.state import Sandbox
 from payments.sandbox.wechat_wire import RefusalError
 
@@ -56,6 +58,13 @@ class Control:
         """What the merchant has to give back from; None: no end of it."""
         self._sandbox.balances.tell(platform, fen)
 
+    def sign_with(self, platform: Platform, *names: str, at: datetime | None = None) -> None:
+        """From `at` (now) on sign by "public_key", "cert1" or "cert2"; by several in turn."""
+        try:
+            self._sandbox.signing.change(platform, names, at or self._sandbox.now())
+        except BadSignerError as error:
+            raise ControlError(str(error)) from None
+
     def _order(self, platform: Platform, out_trade_no: str) -> Order:
         order = self._sandbox.orders.find(platform, out_trade_no)
         if order is None:
@@ -80,6 +89,12 @@ class _Balance(msgspec.Struct, forbid_unknown_fields=True):
     fen: Annotated[int, msgspec.Meta(ge=0, le=10**15)] | None
 
 
+class _Signing(msgspec.Struct, forbid_unknown_fields=True):
+    platform: Platform
+    names: Annotated[list[str], msgspec.Meta(max_length=10)]
+    at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
 class _Settle(msgspec.Struct, forbid_unknown_fields=True):
     out_refund_no: str
     state: RefundState
@@ -95,6 +110,12 @@ def blueprint(sandbox: Sandbox) -> Blueprint:
     async def balance(request: Request) -> HTTPResponse:
         told = _read(request.body, _Balance)
         control.balance(told.platform, told.fen)
+        return empty()
+
+    @routes.post("/signing")
+    async def signing(request: Request) -> HTTPResponse:
+        told = _read(request.body, _Signing)
+        control.sign_with(told.platform, *told.names, at=told.at)
         return empty()
 
     @routes.post("/<name:wechat|alipay>/settle")

@@ -15,6 +15,15 @@ ANY = "*"
 class Kind(StrEnum):
     """What can go wrong."""
 
+    RATE_LIMITED = "rate_limited"  # 429, with Retry-After: `seconds`; nothing happened
+    SERVER_ERROR = "server_error"  # 500, nothing happened
+    SERVER_ERROR_AFTER = "server_error_after"  # 500, and it happened
+    DROPPED = "dropped"  # the connection breaks, nothing happened
+    DROPPED_AFTER = "dropped_after"  # the connection breaks, and it happened
+    SLOW = "slow"  # answered `seconds` later
+    QUERY_UNPAID = "query_unpaid"  # a query says unpaid of what was paid, and told
+    WRONG_SIGNATURE = "wrong_signature"  # an answer or a notice that does not prove itself
+    SIGNTEST = "signtest"  # WeChat Pay's probe: a signature that says it is none
     REFUND_CLOSED = "refund_closed"  # accepted, then CLOSED
     REFUND_ABNORMAL = "refund_abnormal"  # accepted, then ABNORMAL
     REFUND_STUCK = "refund_stuck"  # accepted, and PROCESSING until the control settles it

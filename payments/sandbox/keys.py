@@ -53,11 +53,11 @@ def ensure_keys(folder: Path) -> SandboxKeys:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = SandboxKeys(
         folder=folder,
-        apiv3_key=_ensure_file(folder / "apiv3.txt", _new_apiv3_key).decode("ascii").strip(),
-        wechat_merchant=_ensure_private(folder / "wechat_merchant.pem"),
-        wechat_platform=_ensure_private(folder / "wechat_platform_private.pem"),
-        alipay_app=_ensure_private(folder / "alipay_app.pem"),
-        alipay_platform=_ensure_private(folder / "alipay_platform_private.pem"),
+        apiv3_key=ensure_file(folder / "apiv3.txt", _new_apiv3_key).decode("ascii").strip(),
+        wechat_merchant=ensure_private(folder / "wechat_merchant.pem"),
+        wechat_platform=ensure_private(folder / "wechat_platform_private.pem"),
+        alipay_app=ensure_private(folder / "alipay_app.pem"),
+        alipay_platform=ensure_private(folder / "alipay_platform_private.pem"),
     )
     _ensure_public(folder / "wechat_platform.pem", keys.wechat_platform)
     _ensure_public(folder / "alipay_app_public.pem", keys.alipay_app)
@@ -85,8 +85,9 @@ def _new_private_pem() -> bytes:
     )
 
 
-def _ensure_private(path: Path) -> RSAPrivateKey:
-    key = serialization.load_pem_private_key(_ensure_file(path, _new_private_pem), password=None)
+def ensure_private(path: Path) -> RSAPrivateKey:
+    """The private key in a file, made where absent."""
+    key = serialization.load_pem_private_key(ensure_file(path, _new_private_pem), password=None)
     if not isinstance(key, RSAPrivateKey):
         raise TypeError(f"{path.name} is not an RSA private key")
     return key
@@ -98,7 +99,8 @@ def _ensure_public(path: Path, private: RSAPrivateKey) -> None:
         _write_once(path, pem, replace=True)
 
 
-def _ensure_file(path: Path, make: Callable[[], bytes]) -> bytes:
+def ensure_file(path: Path, make: Callable[[], bytes]) -> bytes:
+    """A file's content, made where absent; the first maker wins."""
     if not path.exists():
         _write_once(path, make(), replace=False)
     return path.read_bytes()

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from payments.contract import Platform
 from payments.sandbox.books import OrderBook
-from payments.sandbox.faults import Faults
+from payments.sandbox.faults import Faults, Kind
 from payments.sandbox.files import Files
 from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.notifier import Later, Notifier
+from payments.sandbox.signing import Signer, Signing
+
+_FLAWS = (Kind.WRONG_SIGNATURE, Kind.SIGNTEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,21 @@ class Sandbox:
     notifier: Notifier
     now: Callable[[], datetime]
     pace: Pace = field(default_factory=Pace)
+    signing: Signing = field(init=False)
     later: Later = field(default_factory=Later)
     faults: Faults = field(default_factory=Faults)
     balances: Balances = field(default_factory=Balances)
     files: Files = field(default_factory=Files)
     refused_at: dict[tuple[str, ...], datetime] = field(default_factory=dict)  # refunds, by order
+
+    def __post_init__(self) -> None:
+        """Sign by the public keys until told otherwise."""
+        self.signing = Signing(self.keys)
+
+    def signer(self, platform: Platform, call: str) -> Signer:
+        """Who signs an answer to this call (or a notice) now; by a fault of the table, wrongly."""
+        fault = self.faults.take(platform, call, _FLAWS)
+        return self.signing.signer(platform, self.now(), fault.kind if fault else None)
 
     async def quiet(self, timeout_s: float = 10.0) -> None:
         """Wait until refunds are settled and notices taken or given up; raises TimeoutError."""

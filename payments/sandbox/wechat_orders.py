@@ -9,10 +9,12 @@ import msgspec
 
 from payments.contract import Platform
 from payments.sandbox.books import Entry, Order, OrderBookFullError, OrderState
+from payments.sandbox.faults import Kind
 from payments.sandbox.notifier import Delivery, NotifierFullError
 from payments.sandbox.state import Sandbox
 from payments.sandbox.wechat_wire import (
     RefusalError,
+    Seal,
     is_expired,
     new_prepay_id,
     new_transaction_id,
@@ -137,7 +139,7 @@ def notify(sandbox: Sandbox, order: Order) -> None:
 
     delivery = Delivery(
         key=order.key,
-        build=lambda at: payment_notice(order, sandbox.keys, at),
+        build=lambda at: payment_notice(order, seal(sandbox, "notice"), at),
         is_accepted=is_taken,
         delays_s=sandbox.pace.wechat_notice_s,
         on_accepted=mark,
@@ -153,12 +155,26 @@ def trade_state(sandbox: Sandbox, order: Order) -> str:
     return "CLOSED" if is_closed else "NOTPAY"
 
 
+def told_state(sandbox: Sandbox, order: Order) -> str:
+    """What a query answers: the truth, unless a fault of the table makes it lag behind."""
+    state = trade_state(sandbox, order)
+    if order.state is OrderState.PAID:
+        lag = sandbox.faults.take(Platform.WECHAT, "query", [Kind.QUERY_UNPAID])
+        return "NOTPAY" if lag else state
+    return state
+
+
 def send(sandbox: Sandbox, delivery: Delivery) -> None:
     """Start a notice on its way; raises RefusalError where there are too many."""
     try:
         sandbox.notifier.send(delivery)
     except NotifierFullError as error:
         raise busy(error) from None
+
+
+def seal(sandbox: Sandbox, call: str) -> Seal:
+    """What closes the next callback of this kind."""
+    return Seal(sandbox.keys.apiv3_key, sandbox.signer(Platform.WECHAT, call))
 
 
 def is_taken(status: int, _: bytes) -> bool:

@@ -12,7 +12,7 @@ from payments.sandbox.books import Order, OrderState, Refund, RefundState, told
 from payments.sandbox.faults import Kind
 from payments.sandbox.notifier import Delivery
 from payments.sandbox.state import Sandbox
-from payments.sandbox.wechat_orders import is_taken, keep, parameter_error, send
+from payments.sandbox.wechat_orders import is_taken, keep, parameter_error, seal, send
 from payments.sandbox.wechat_wire import RefusalError, new_refund_id, refund_notice
 
 REFUNDS_OF_ORDER_MAX = 50
@@ -145,7 +145,7 @@ def notify(sandbox: Sandbox, refund: Refund) -> None:
 
     delivery = Delivery(
         key=("refund", *refund.key, refund.payload["notice_id"]),
-        build=lambda at: refund_notice(refund, order, sandbox.keys, at),
+        build=lambda at: refund_notice(refund, order, seal(sandbox, "refund_notice"), at),
         is_accepted=is_taken,
         delays_s=sandbox.pace.wechat_notice_s,
         on_accepted=mark,

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from payments.sandbox.books import Order, OrderState, Refund, RefundState
 from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.notifier import Posting
+from payments.sandbox.signing import Signer
 
 SCHEME = "WECHATPAY2-SHA256-RSA2048"
 CHINA = timezone(timedelta(hours=8))
@@ -65,6 +66,14 @@ class SignedRequest:
     authorization: str
 
 
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What closes a callback: the merchant's key and who signs."""
+
+    apiv3_key: str
+    signer: Signer
+
+
 def prove_request(request: SignedRequest, keys: SandboxKeys, now: datetime) -> None:
     """Raise RefusalError unless the merchant signed this request within the window."""
     scheme, _, parameters_text = request.authorization.partition(" ")
@@ -90,15 +99,14 @@ def prove_request(request: SignedRequest, keys: SandboxKeys, now: datetime) -> N
         raise _sign_error("错误的签名，验签失败") from None
 
 
-def signature_headers(body: bytes, keys: SandboxKeys, now: datetime) -> dict[str, str]:
+def signature_headers(body: bytes, signer: Signer, now: datetime) -> dict[str, str]:
     """The headers that prove `body` to the merchant."""
     timestamp, nonce = str(int(now.timestamp())), secrets.token_hex(16)
     message = f"{timestamp}\n{nonce}\n".encode() + body + b"\n"
-    signature = keys.wechat_platform.sign(message, PKCS1v15(), SHA256())
     return {
         "Wechatpay-Nonce": nonce,
-        "Wechatpay-Serial": keys.platform_public_key_id,
-        "Wechatpay-Signature": b64encode(signature).decode(),
+        "Wechatpay-Serial": signer.serial,
+        "Wechatpay-Signature": signer.sign(message),
         "Wechatpay-Signature-Type": SCHEME,
         "Wechatpay-Timestamp": timestamp,
     }
@@ -190,7 +198,7 @@ def refund(refund: Refund, order: Order) -> dict[str, Any]:
     }
 
 
-def payment_notice(order: Order, keys: SandboxKeys, now: datetime) -> Posting:
+def payment_notice(order: Order, seal: Seal, now: datetime) -> Posting:
     """The encrypted and signed callback that says an order was paid."""
     event = Event(
         id=order.payload["notice_id"],
@@ -200,10 +208,10 @@ def payment_notice(order: Order, keys: SandboxKeys, now: datetime) -> Posting:
         resource="transaction",
         content=transaction(order, "SUCCESS"),
     )
-    return notice(order.notify_url, event, keys, now)
+    return notice(order.notify_url, event, seal, now)
 
 
-def refund_notice(refund: Refund, order: Order, keys: SandboxKeys, now: datetime) -> Posting:
+def refund_notice(refund: Refund, order: Order, seal: Seal, now: datetime) -> Posting:
     """The encrypted and signed callback that says what became of a refund."""
     done = {} if refund.state is not RefundState.SUCCESS else _success_time(refund)
     content = done | {
@@ -229,7 +237,7 @@ def refund_notice(refund: Refund, order: Order, keys: SandboxKeys, now: datetime
         resource="refund",
         content=content,
     )
-    return notice(refund.notify_url, event, keys, now)
+    return notice(refund.notify_url, event, seal, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +252,10 @@ class Event:
     content: Mapping[str, Any]
 
 
-def notice(url: str, event: Event, keys: SandboxKeys, now: datetime) -> Posting:
+def notice(url: str, event: Event, seal: Seal, now: datetime) -> Posting:
     """A callback, encrypted for the merchant and signed by the platform at `now`."""
     nonce = secrets.token_hex(6)
-    ciphertext = AESGCM(keys.apiv3_key.encode()).encrypt(
+    ciphertext = AESGCM(seal.apiv3_key.encode()).encrypt(
         nonce.encode(), json_bytes(event.content), event.resource.encode()
     )
     body = json_bytes(
@@ -266,7 +274,7 @@ def notice(url: str, event: Event, keys: SandboxKeys, now: datetime) -> Posting:
             },
         }
     )
-    headers = signature_headers(body, keys, now) | {
+    headers = signature_headers(body, seal.signer, now) | {
         "Content-Type": "application/json",
         "Accept": "*/*",
         "User-Agent": "Mozilla/4.0",

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -156,13 +156,15 @@ class AlipayShop:
     async def call(self, method: str, **content: object) -> dict[str, Any]:
         """The proved inner answer of a call."""
         answer = await self.raw(method, content)
-        outer = json.loads(answer.text)
-        sign = outer.pop("sign")
-        inner = answer.text[answer.text.index(":") + 1 : answer.text.rindex(',"sign"')]
-        public = self.keys.alipay_platform.public_key()
-        public.verify(b64decode(sign), inner.encode(), PKCS1v15(), SHA256())
-        found: dict[str, Any] = outer[f"{method.replace('.', '_')}_response"]
+        self.prove(answer.text, self.keys.alipay_platform.public_key())
+        found: dict[str, Any] = json.loads(answer.text)[f"{method.replace('.', '_')}_response"]
         return found
+
+    def prove(self, text: str, key: RSAPublicKey) -> None:
+        """Raise unless this key signed an answer."""
+        marks = (text.find(',"alipay_cert_sn"'), text.find(',"sign"'))
+        inner = text[text.index(":") + 1 : min(mark for mark in marks if mark > 0)]
+        key.verify(b64decode(json.loads(text)["sign"]), inner.encode(), PKCS1v15(), SHA256())
 
     def open(self, notice: Received) -> dict[str, str]:
         """The proved fields of a callback."""
@@ -211,6 +213,7 @@ class Yard:
         """Noon again, no faults, money enough."""
         self.clock.at = NOON
         self.sandbox.faults.clear()
+        self.sandbox.signing.reset()
         for platform in Platform:
             self.control.balance(platform, None)
 
