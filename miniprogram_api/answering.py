@@ -13,7 +13,7 @@ from server.services.bindings import ScannedShop
 from server.services.statements import StatementDay, StatementSummary
 from server.services.tenancies import TenancyOverview, TenancySummary
 from server.services.top_ups import TopUpView
-from server.services.transactions import WalletMove
+from server.services.transactions import FixedChargeLine, WalletMove
 from server.services.usage import UsagePoint
 
 
@@ -136,7 +136,32 @@ def transaction(
         booked_at=local(move.booked_at, zone),
         created_at=local(move.created_at, zone),
         details=dict(move.details),
+        fixed_charges=[_fixed_charge(line) for line in move.charges],
     )
+
+
+def _fixed_charge(line: FixedChargeLine) -> answers.FixedCharge:
+    return answers.FixedCharge(
+        code=line.code,
+        valid_from=line.valid_from,
+        per=line.per,
+        basis=line.basis,
+        price_yuan=price_text(line.price_micro_yuan),
+        quantity=_quantity_text(line),
+        day_number=line.day_number,
+        day_count=line.day_count,
+        period_fen=line.period_fen,
+        before_fen=line.before_fen,
+        amount_fen=line.amount_fen,
+    )
+
+
+def _quantity_text(line: FixedChargeLine) -> str:
+    """As the mall wrote it: 365000 cm² is "36.5" m²."""
+    parts = {"cm2": 10_000, "va": 1_000}.get(line.unit, 1)
+    whole, rest = divmod(line.quantity, parts)
+    decimals = f"{rest:0{len(str(parts)) - 1}d}".rstrip("0") if rest else ""
+    return f"{whole}.{decimals}" if decimals else str(whole)
 
 
 def top_up_ordered(view: TopUpView, zone: ZoneInfo) -> answers.TopUpOrdered:

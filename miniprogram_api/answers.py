@@ -191,10 +191,30 @@ class Statement(msgspec.Struct, frozen=True):
     versions: list[StatementLine]
 
 
+class FixedCharge(msgspec.Struct, frozen=True):
+    """One fixed charge of a day: price times quantity is `period_fen`, for `day_count` days.
+
+    So much of it as this day and those before it come to, rounded, less `before_fen` is the day's.
+    `basis` is shop, m2 or kva; the amounts add up to the change of the wallet.
+    """
+
+    code: str
+    valid_from: date
+    per: str
+    basis: str
+    price_yuan: str
+    quantity: str
+    day_number: int
+    day_count: int
+    period_fen: int
+    before_fen: int
+    amount_fen: int
+
+
 class Transaction(msgspec.Struct, frozen=True):
     """One change of a wallet, below zero where it fell; `booked_at`: when it counts from.
 
-    `title` is the kind in the caller's language.
+    `title` is the kind in the caller's language; `fixed_charges` explain a day of them.
     """
 
     id: int
@@ -205,6 +225,7 @@ class Transaction(msgspec.Struct, frozen=True):
     booked_at: datetime
     created_at: datetime
     details: dict[str, str | int]
+    fixed_charges: list[FixedCharge]
 
 
 class Transactions(msgspec.Struct, frozen=True):

@@ -4,9 +4,12 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+
+import msgspec
 
 from server.core.errors import InvalidInputError
+from server.core.ledger.routing import FlowCode
 from server.models.database import from_json, pool, rows
 from server.services.top_ups import WALLETS
 
@@ -33,17 +36,44 @@ WITH owned AS (
      FROM ledger_transfer transfer WHERE transfer.debit_account_id = (SELECT id FROM owned)
        AND transfer.id < $3 ORDER BY transfer.id DESC LIMIT $4)
 )
-SELECT moved.id, moved.amount_fen, event.flow, event.booked_at, event.created_at, event.details
+SELECT moved.id, moved.amount_fen, event.flow, event.booked_at, event.created_at, event.details,
+       charged.document -> 'lines' AS charges
 FROM moved JOIN ledger_transaction event ON event.id = moved.transaction_id
+LEFT JOIN fixed_charge_statement charged ON charged.site_id = event.site_id
+    AND charged.tenancy_id = $1 AND charged.ledger_transaction_id = event.id
+    AND charged.day = CASE WHEN event.flow = $5 THEN (event.details ->> 'day')::date END
 ORDER BY moved.id DESC LIMIT $4
 """
+
+
+@dataclass(frozen=True, slots=True)
+class FixedChargeLine:
+    """One charge of a day, as its statement has it: the `day_number`-th part of `day_count`.
+
+    Of `period_fen`, the price times the quantity (in cm², VA or shops), the days before it cost
+    `before_fen`.
+    """
+
+    code: str
+    valid_from: date
+    per: str
+    basis: str
+    price_micro_yuan: int
+    quantity: int
+    unit: str
+    day_number: int
+    day_count: int
+    period_fen: int
+    before_fen: int
+    amount_fen: int
 
 
 @dataclass(frozen=True, slots=True)
 class WalletMove:
     """One change of a wallet; `amount_fen` is below zero where it fell.
 
-    `booked_at` is when it counts from, `created_at` when it was written down.
+    `booked_at` is when it counts from, `created_at` when it was written down; `charges` are what
+    a day of fixed charges is made of.
     """
 
     id: int
@@ -52,6 +82,7 @@ class WalletMove:
     booked_at: datetime
     created_at: datetime
     details: Mapping[str, str | int]
+    charges: tuple[FixedChargeLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +101,8 @@ async def moves(
         raise InvalidInputError(f"no wallet {wallet!r}: electricity or fixed_charges")
     before = ID_MAX if cursor is None else read_cursor(cursor)
     size = min(limit, PAGE_MAX)
-    found = await rows(pool(), JOURNAL, tenancy_id, WALLETS[wallet].value, before, size + 1)
+    kind, charged = WALLETS[wallet].value, FlowCode.FIXED_CHARGE_CHARGED.value
+    found = await rows(pool(), JOURNAL, tenancy_id, kind, before, size + 1, charged)
     items = tuple(
         WalletMove(
             id=one["id"],
@@ -79,6 +111,7 @@ async def moves(
             booked_at=one["booked_at"],
             created_at=one["created_at"],
             details=_shown(from_json(one["details"])),
+            charges=_charges(one["charges"]),
         )
         for one in found[:size]
     )
@@ -103,6 +136,10 @@ def read_cursor(cursor: str) -> int:
     if item_id > ID_MAX or write_cursor(item_id) != cursor:
         raise InvalidInputError("not a cursor of this list")
     return item_id
+
+
+def _charges(lines: str | None) -> tuple[FixedChargeLine, ...]:
+    return msgspec.convert(from_json(lines or "[]"), tuple[FixedChargeLine, ...])
 
 
 def _shown(details: Mapping[str, str | int]) -> dict[str, str | int]:

@@ -1,12 +1,17 @@
 """What a tenant sees: balance and its parts, price, usage, closed days, the journal."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
+import pytest
+
+from miniprogram_api.answering import transaction
 from miniprogram_api.words import MOVES, move_title
 from server.core.ledger.accounts import WALLET_KINDS
 from server.core.ledger.routing import RULES
 from server.http.locale import Locale
 from server.services.fixed_charges import charge_due
+from server.services.transactions import FixedChargeLine, WalletMove
 from tests.fakes.town import NOW, Town
 
 DAY = [500] * 14  # from 10:00 to midnight: ten hours of peak, four of valley
@@ -191,6 +196,21 @@ async def test_the_journal_is_read_in_pages_newest_first(town: Town) -> None:
     assert other.json() == {"items": [], "next_cursor": None}
 
 
+WORKING = {
+    "code": "service",
+    "valid_from": "2026-01-01",
+    "per": "day",
+    "basis": "shop",
+    "price_yuan": "2.50",
+    "quantity": "1",
+    "day_number": 1,
+    "day_count": 1,
+    "period_fen": 250,
+    "before_fen": 0,
+    "amount_fen": 250,
+}
+
+
 async def test_fixed_charges_are_taken_from_their_own_wallet(town: Town) -> None:
     ann, shop_id = await town.tenant("ann", "A1")
     before = (await ann.get(f"/shops/{shop_id}")).json()
@@ -208,6 +228,26 @@ async def test_fixed_charges_are_taken_from_their_own_wallet(town: Town) -> None
         assert (newest["kind"], newest["title"]) == ("fixed_charge.charged", title)
         assert (newest["wallet"], newest["amount_fen"]) == ("fixed_charges", -250)
         assert newest["details"] == {"day": "2026-05-21", "version": 1, "charge": "service"}
+        assert newest["fixed_charges"] == [WORKING]
+
+
+QUANTITIES = [
+    ("shop", 1, "1"),
+    ("cm2", 365_000, "36.5"),
+    ("cm2", 1, "0.0001"),
+    ("cm2", 1_000_000, "100"),
+    ("va", 20_050, "20.05"),
+    ("va", 0, "0"),
+]
+
+
+@pytest.mark.parametrize(("unit", "quantity", "text"), QUANTITIES)
+def test_a_quantity_is_shown_as_the_mall_wrote_it(unit: str, quantity: int, text: str) -> None:
+    day = NOW.date()
+    line = FixedChargeLine("c", day, "day", "x", 2_500_000, quantity, unit, 1, 1, 250, 0, 250)
+    move = WalletMove(1, "fixed_charge.charged", -250, NOW, NOW, {}, (line,))
+    [shown] = transaction(move, "fixed_charges", ZoneInfo("Asia/Shanghai"), Locale.EN).fixed_charges
+    assert (shown.quantity, shown.price_yuan) == (text, "2.50")
 
 
 def test_every_flow_that_moves_a_wallet_has_words() -> None:

@@ -96,6 +96,10 @@ async def test_each_day_that_is_over_is_charged_once(path: Path) -> None:
     assert (newest.kind, newest.amount_fen) == ("fixed_charge.charged", -462)
     assert newest.details == {"day": "2026-05-22", "version": 1, "charge": "service, lift"}
     assert newest.booked_at == datetime(2026, 5, 22, 16, tzinfo=UTC)
+    assert [(line.code, line.amount_fen) for line in newest.charges] == [
+        ("service", 412),
+        ("lift", 50),
+    ]
 
 
 async def test_a_statement_shows_its_working(path: Path) -> None:
