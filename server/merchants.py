@@ -99,7 +99,7 @@ class Merchants:
         """The platform of a merchant as it is configured now."""
         if self._settings.is_production and merchant["app_or_mch_id"] in SANDBOX_MERCHANTS:
             return None  # imported while this was a playground
-        settings: dict[str, str] = from_json(merchant["settings"])
+        settings: dict[str, object] = from_json(merchant["settings"])
         fingerprint = await asyncio.to_thread(_fingerprint, settings)
         old = self._built.get(merchant["id"])
         if old is not None and old.fingerprint == fingerprint:
@@ -110,7 +110,7 @@ class Merchants:
             self._retired.append((time.monotonic() + RETIRED_S, old.platform))
         return platform
 
-    def _build(self, platform: str, settings: Mapping[str, str]) -> PaymentPlatform | None:
+    def _build(self, platform: str, settings: Mapping[str, object]) -> PaymentPlatform | None:
         try:
             if platform == Platform.WECHAT.value:
                 wechat = payments.wechat.config.load(**_values(settings))
@@ -146,7 +146,7 @@ def unusable_settings(
         load(**_values(settings))
     except MerchantConfigError as error:
         faults += [
-            (setting if setting in settings else f"{setting}_file", problem)
+            (f"{setting}_file" if f"{setting}_file" in settings else setting, problem)
             for setting, problem in error.problems
         ]
     return faults
@@ -160,13 +160,13 @@ def _values(settings: Mapping[str, object]) -> dict[str, Any]:
     }
 
 
-def _fingerprint(settings: Mapping[str, str]) -> str:
+def _fingerprint(settings: Mapping[str, object]) -> str:
     """Changes with the settings and with each key file."""
     stamps = []
     for name, value in sorted(settings.items()):
         stamp = 0
         if name.endswith("_file"):
             with suppress(OSError):  # a missing file is the builder's to name
-                stamp = Path(value).stat().st_ctime_ns  # its mode counts too
+                stamp = Path(str(value)).stat().st_ctime_ns  # its mode counts too
         stamps.append(f"{name}={value}@{stamp}")
     return "|".join(stamps)

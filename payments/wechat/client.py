@@ -15,6 +15,7 @@ from payments.contract import (
     Method,
     Notice,
     NoticeAnswer,
+    NoticeRejectedError,
     PaymentRequest,
     Platform,
     PlatformRefusedError,
@@ -30,7 +31,7 @@ from payments.wechat import bills, errors, notice, orders, refunds
 from payments.wechat.bills import Offer
 from payments.wechat.calls import Answer, content_of, in_time, persist
 from payments.wechat.config import API_URL, WeChatMerchant
-from payments.wechat.sdk import open_sdk
+from payments.wechat.sdk import WeChatSdk, open_sdk
 
 BILL_TIMEOUT_S = 20.0  # one try: to ask, and to fetch up to 16 MB
 
@@ -55,7 +56,7 @@ class WeChatPlatform:
         """Order; the arguments of wx.requestPayment, or a code or page to open."""
         arguments = orders.order_arguments(request)
         sdk = self._sdk.at(now)
-        answer = await _call(lambda: sdk.pay(**arguments))
+        answer = await _call(sdk, lambda: sdk.pay(**arguments))
         out_trade_no = {"out_trade_no": request.out_trade_no}
         if request.method is Method.WECHAT_NATIVE:
             return {"code_url": _field(answer, "code_url")} | out_trade_no
@@ -69,7 +70,7 @@ class WeChatPlatform:
         orders.check_out_trade_no(out_trade_no)
         sdk = self._sdk.at(now)
         try:
-            answer = await _call(lambda: sdk.query(out_trade_no=out_trade_no))
+            answer = await _call(sdk, lambda: sdk.query(out_trade_no=out_trade_no))
         except PlatformRefusedError as error:
             if error.code in errors.ORDER_UNKNOWN:
                 return Trade(out_trade_no, TradeStatus.UNKNOWN, self.merchant_id)
@@ -84,7 +85,7 @@ class WeChatPlatform:
         orders.check_out_trade_no(out_trade_no)
         sdk = self._sdk.at(now)
         try:
-            await _call(lambda: sdk.close(out_trade_no=out_trade_no))
+            await _call(sdk, lambda: sdk.close(out_trade_no=out_trade_no))
         except PlatformRefusedError as error:
             if error.code not in errors.ORDER_UNKNOWN | errors.ORDER_CLOSED:
                 raise
@@ -100,7 +101,7 @@ class WeChatPlatform:
         numbers = (request.out_trade_no, request.out_refund_no)
         async with in_time():
             try:
-                answer = await _call(lambda: sdk.refund(**arguments))
+                answer = await _call(sdk, lambda: sdk.refund(**arguments))
             except PlatformRefusedError as refusal:
                 found = await self._despite(refusal, *numbers, now)
                 if found.status is RefundStatus.UNKNOWN:
@@ -117,7 +118,7 @@ class WeChatPlatform:
         refunds.check_out_refund_no(out_refund_no)
         sdk = self._sdk.at(now)
         try:
-            answer = await _call(lambda: sdk.query_refund(out_refund_no=out_refund_no))
+            answer = await _call(sdk, lambda: sdk.query_refund(out_refund_no=out_refund_no))
         except PlatformRefusedError as error:
             if error.code not in errors.REFUND_UNKNOWN:
                 raise
@@ -137,7 +138,9 @@ class WeChatPlatform:
             return offer, await content_of(sdk.download_bill(offer.download_url))
 
         try:
-            offer, packed = await persist(fetched, timeout_s=BILL_TIMEOUT_S)
+            async with in_time():
+                await sdk.ready()
+                offer, packed = await persist(fetched, timeout_s=BILL_TIMEOUT_S)
         except PlatformRefusedError as error:
             if error.code == errors.NO_BILL:
                 return bills.no_bill(self.merchant_id, day)
@@ -149,10 +152,19 @@ class WeChatPlatform:
     def parse_notice(
         self, headers: Mapping[str, str], body: bytes, now: datetime
     ) -> Notice | RefundNotice:
-        """Verify and read a notice (header names in lower case); raises NoticeRejectedError."""
-        return notice.read_notice(
-            headers, body, keys=self._sdk.keys, apiv3_key=self._apiv3_key, now=now
-        )
+        """Verify and read a notice (header names in lower case); raises NoticeRejectedError.
+
+        One that names an unknown certificate is refused, and certificates are asked for afterwards:
+        the platform delivers again.
+        """
+        keys = self._sdk.keys.at(now)
+        try:
+            return notice.read_notice(headers, body, keys=keys, apiv3_key=self._apiv3_key, now=now)
+        except NoticeRejectedError:
+            serial = headers.get("wechatpay-serial", "")
+            if serial not in keys:
+                self._sdk.keys.missed(serial, now)
+            raise
 
     def acknowledge(self, *, accepted: bool, reason: str = "") -> NoticeAnswer:
         """The answer that stops (or asks for) another delivery."""
@@ -194,8 +206,10 @@ def build(config: WeChatMerchant, base_url: str = API_URL) -> WeChatPlatform:
     return WeChatPlatform(config, base_url)
 
 
-async def _call(call: Callable[[], Awaitable[Answer]]) -> bytes:
-    return await persist(lambda: content_of(call()))
+async def _call(sdk: WeChatSdk, call: Callable[[], Awaitable[Answer]]) -> bytes:
+    async with in_time():
+        await sdk.ready()
+        return await persist(lambda: content_of(call()))
 
 
 def _field(answer: bytes, name: str) -> str:

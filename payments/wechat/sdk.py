@@ -17,8 +17,15 @@ from wechatpayv3.async_.utils import build_authorization
 from payments.contract import BillUnsoundError, PlatformUnavailableError
 from payments.tls import trusted_roots
 from payments.wechat.bills import PACKED_BYTES_MAX
-from payments.wechat.calls import Answer
-from payments.wechat.config import WeChatMerchant, private_key, public_key
+from payments.wechat.calls import Answer, persist
+from payments.wechat.certificates import (
+    Certificate,
+    KeyRing,
+    certificates_from_answer,
+    valid,
+)
+from payments.wechat.config import WeChatMerchant, private_key
+from payments.wechat.errors import error_from_answer
 from payments.wechat.signing import UnprovedError, prove
 
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -31,7 +38,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class WeChatSdk(AsyncWeChatPay):  # type: ignore[misc]  # the SDK has no types
-    """The SDK for one merchant in public-key mode; call it through `at(now)`."""
+    """The SDK for one merchant; call it through `at(now)`."""
 
     def __init__(self, core: "_Core") -> None:
         super().__init__(  # without keys: its own core is replaced at once
@@ -45,7 +52,7 @@ class WeChatSdk(AsyncWeChatPay):  # type: ignore[misc]  # the SDK has no types
         self._core: _Core = core
 
     @property
-    def keys(self) -> Mapping[str, RSAPublicKey]:
+    def keys(self) -> KeyRing:
         """The allow-list of platform keys."""
         return self._core.keys
 
@@ -57,8 +64,13 @@ class WeChatSdk(AsyncWeChatPay):  # type: ignore[misc]  # the SDK has no types
         """The file at a URL of this platform: signed for, unsigned itself; its hash proves it."""
         return await self._core.download(url)
 
+    async def ready(self) -> None:
+        """Have what proves an answer; PlatformUnavailableError without it."""
+        await self.keys.ready(self._core.the_now)
+
     async def aclose(self) -> None:
         """Close connections."""
+        await self.keys.aclose()
         await self._core.client.aclose()
 
 
@@ -79,7 +91,8 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         )
         self.merchant = merchant
         self._private_key = private_key(merchant.private_key_pem)  # the SDK reads PKCS#8 only
-        self.keys = {merchant.platform_public_key_id: public_key(merchant.platform_public_key_pem)}
+        fetch = self._certificates_now if merchant.platform_certificates else None
+        self.keys = KeyRing(merchant.platform_keys, fetch)
         self.client = _client(base_url)
         self._gate_way = base_url.rstrip("/")
 
@@ -88,6 +101,13 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         core.now = now
         return core
 
+    @property
+    def the_now(self) -> datetime:
+        """The time of this call."""
+        if self.now is None:
+            raise RuntimeError("call the SDK through at(now)")
+        return self.now
+
     async def request(  # the SDK's own loses the headers, and fetches for an unknown serial
         self,
         path: str,
@@ -95,20 +115,9 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         data: Mapping[str, Any] | None = None,
     ) -> Answer:
         """One signed request; its answer, proved if it is a good one."""
-        body = None if data is None else json.dumps(data)
-        response = await self.client.request(
-            method.value,
-            self._gate_way + path,
-            content=body,
-            headers={
-                "Accept": "application/json",
-                "Content-Type": "application/json",
-                "Wechatpay-Serial": self.merchant.platform_public_key_id,  # sign with this one
-                "Authorization": self._authorization(method, path, body),
-            },
-        )
+        response = await self._send(path, method, data)
         if response.is_success:
-            self._prove(response)
+            self._prove(response, self.keys.at(self.the_now))
         retry_after = response.headers.get("retry-after", "")
         return Answer(response.status_code, response.content, retry_after)
 
@@ -123,18 +132,49 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
         retry_after = response.headers.get("retry-after", "")
         return Answer(response.status_code, response.content, retry_after)
 
+    async def _send(
+        self,
+        path: str,
+        method: RequestType = RequestType.GET,
+        data: Mapping[str, Any] | None = None,
+    ) -> httpx.Response:
+        body = None if data is None else json.dumps(data)
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "Authorization": self._authorization(method, path, body),
+        }
+        if self.merchant.platform_public_key_id is not None:  # asks to be answered with this one
+            headers["Wechatpay-Serial"] = self.merchant.platform_public_key_id
+        return await self.client.request(
+            method.value, self._gate_way + path, content=body, headers=headers
+        )
+
+    async def _certificates_now(self, now: datetime) -> Mapping[str, Certificate]:
+        return await persist(lambda: self.at(now).fetch_certificates())
+
+    async def fetch_certificates(self) -> Mapping[str, Certificate]:
+        """The platform's certificates, proved by one of them; PaymentError."""
+        response = await self._send("/v3/certificates")
+        if response.status_code != 200:
+            raise error_from_answer(response.status_code, response.content)
+        found = certificates_from_answer(response.content, self.merchant.apiv3_key)
+        self._prove(response, self.keys.at(self.the_now) | valid(found, self.the_now))
+        return found
+
     def _authorization(self, method: RequestType, path: str, body: str | None) -> str:
         text: str = build_authorization(
             path, method.value, self._mchid, self._cert_serial_no, self._private_key, data=body
         )
         return text
 
-    def _prove(self, response: httpx.Response) -> None:
-        if self.now is None:
-            raise RuntimeError("call the SDK through at(now)")
+    def _prove(self, response: httpx.Response, keys: Mapping[str, RSAPublicKey]) -> None:
         try:
-            prove(response.headers, response.content.decode(), self.keys, self.now)
+            prove(response.headers, response.content.decode(), keys, self.the_now)
         except (UnprovedError, UnicodeDecodeError) as error:
+            serial = response.headers.get("wechatpay-serial", "")
+            if serial not in keys:
+                self.keys.missed(serial, self.the_now)
             raise PlatformUnavailableError(
                 f"unproved answer: {error}", code="BAD_SIGNATURE"
             ) from None

@@ -48,7 +48,7 @@ def _key_files(tables: SiteFileTables) -> list[tuple[str, str]]:
     found = []
     for platform in ("wechat", "alipay"):
         merchant = getattr(tables.merchant, platform)
-        for key, value in merchant.model_dump().items() if merchant else ():
+        for key, value in merchant.model_dump(exclude_none=True).items() if merchant else ():
             if key.endswith("_file"):
                 found.append((f"merchant.{platform}.{key}", value))
     for index, gateway in enumerate(tables.gateway):

@@ -34,15 +34,22 @@ class SiteTable(Table):
 
 
 class WeChatTable(Table):
-    """[merchant.wechat]; the *_file keys are paths relative to the site file."""
+    """[merchant.wechat]; the *_file keys are paths relative to the site file.
+
+    How the platform proves itself: by its public key, by its certificates, or by either while it
+    changes; without a key: by its certificates.
+    """
 
     mchid: Annotated[str, StringConstraints(pattern=r"^[0-9]{6,32}$")]
     appid: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     apiv3_key_file: str
     private_key_file: str
     cert_serial: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{1,64}$")]
-    platform_public_key_file: str
-    platform_public_key_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    platform_public_key_file: str | None = None
+    platform_public_key_id: (
+        Annotated[str, StringConstraints(min_length=1, max_length=64)] | None
+    ) = None
+    platform_certificates: bool | None = None
 
 
 class AlipayTable(Table):
@@ -206,7 +213,7 @@ def merchant_settings(merchant: WeChatTable | AlipayTable, folder: Path) -> dict
     """A merchant's table with its files as absolute paths."""
     return {
         key: str(folder / value) if key.endswith("_file") else value
-        for key, value in merchant.model_dump().items()
+        for key, value in merchant.model_dump(exclude_none=True).items()
     }
 
 

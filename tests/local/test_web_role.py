@@ -50,18 +50,24 @@ async def a_site_with_alipay(folder: Path) -> int:
     return site_id
 
 
-async def with_wechat(site_id: int, folder: Path) -> None:
-    """The same site with WeChat Pay too."""
+async def with_wechat(site_id: int, folder: Path, *, platform_certificates: bool = False) -> None:
+    """The same site with WeChat Pay too, by its key or by its certificates."""
     keys = ensure_keys(folder / "keys")
-    settings = {
+    settings: dict[str, object] = {
         "mchid": keys.mchid,
         "appid": keys.appid,
         "apiv3_key_file": str(keys.folder / "apiv3.txt"),
         "private_key_file": str(keys.folder / "wechat_merchant.pem"),
         "cert_serial": keys.cert_serial,
-        "platform_public_key_file": str(keys.folder / "wechat_platform.pem"),
-        "platform_public_key_id": keys.platform_public_key_id,
     }
+    settings |= (
+        {"platform_certificates": True}
+        if platform_certificates
+        else {
+            "platform_public_key_file": str(keys.folder / "wechat_platform.pem"),
+            "platform_public_key_id": keys.platform_public_key_id,
+        }
+    )
     ids = (Platform.WECHAT.value, keys.mchid, keys.appid)
     await rows(pool(), NEW_MERCHANT, site_id, *ids, to_json(settings))
 
@@ -122,6 +128,16 @@ async def test_unusable_keys_are_said_once_and_do_not_stop_the_others(
     said = capsys.readouterr()
     assert (said.out + said.err).count("a merchant cannot be used") == 1
     assert "c2VjcmV0" not in said.out + said.err
+
+
+async def test_a_merchant_can_be_built_without_the_platforms_key(
+    database: None, tmp_path: Path
+) -> None:
+    site_id = await a_site_with_alipay(tmp_path)
+    await with_wechat(site_id, tmp_path, platform_certificates=True)
+    directory = Merchants(settings_of(tmp_path))
+    assert await directory.of_site(site_id, Platform.WECHAT) is not None
+    await directory.aclose()
 
 
 @pytest.mark.parametrize(

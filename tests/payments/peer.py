@@ -22,6 +22,7 @@ class Peer:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     script: list[bytes] = field(default_factory=list)
+    pages: dict[str, bytes] = field(default_factory=dict)  # path -> what it always answers
     hold_s: float = 0.0  # after an answer, before hanging up
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -41,7 +42,7 @@ class Peer:
         pairs = (line.partition(": ") for line in head[1:] if line)
         headers = {name.lower(): value for name, _, value in pairs}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        answer = self.pages.get(target.partition("?")[0], b"") or self._next()
         async with self.arrived:
             self.received.append(Received(method, target, headers, body))
             self.arrived.notify_all()
@@ -50,6 +51,9 @@ class Peer:
             await writer.drain()
         await asyncio.sleep(self.hold_s)
         writer.close()
+
+    def _next(self) -> bytes:
+        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
 
 def http_answer(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:

@@ -202,3 +202,39 @@ def test_a_merchant_shows_no_key(keys: SandboxKeys) -> None:
     merchant = loaded(keys)
     assert keys.apiv3_key not in repr(merchant)
     assert "KEY-----" not in repr(merchant)
+
+
+KEY = ("platform_public_key_file", "platform_public_key_id")
+
+
+@pytest.mark.parametrize(
+    ("without", "changes", "uses", "has_key"),
+    [
+        ((), {}, False, True),
+        ((), {"platform_certificates": True}, True, True),
+        ((), {"platform_certificates": False}, False, True),
+        (KEY, {}, True, False),
+        (KEY, {"platform_certificates": True}, True, False),
+    ],
+)
+def test_the_platform_proves_itself_by_key_by_certificates_or_by_either(
+    keys: SandboxKeys, without: tuple[str, ...], changes: dict[str, bool], uses: bool, has_key: bool
+) -> None:
+    merchant = loaded(keys, **dict.fromkeys(without), **changes)
+    assert (merchant.platform_certificates, bool(merchant.platform_keys)) == (uses, has_key)
+
+
+@pytest.mark.parametrize(
+    ("without", "changes", "setting"),
+    [
+        (KEY[:1], {}, "platform_public_key_file"),
+        (KEY[1:], {}, "platform_public_key_id"),
+        (KEY[:1], {"platform_certificates": True}, "platform_public_key_file"),
+        (KEY, {"platform_certificates": False}, "platform_public_key_file"),
+    ],
+)
+def test_half_a_way_to_prove_itself_is_none(
+    keys: SandboxKeys, without: tuple[str, ...], changes: dict[str, bool], setting: str
+) -> None:
+    with pytest.raises(MerchantConfigError, match=f"^{setting}: is needed with"):
+        loaded(keys, **dict.fromkeys(without), **changes)

@@ -190,6 +190,52 @@ async def test_an_import_refuses_keys_that_nobody_can_use(database: None, tmp_pa
     ]
 
 
+WECHAT = """
+[merchant.wechat]
+mchid = "1900000109"
+appid = "wx0000000000000001"
+apiv3_key_file = "keys/apiv3.txt"
+private_key_file = "keys/wechat_merchant.pem"
+cert_serial = "33DDFEC51BF5412F663B9B56510FD567B625FC68"
+"""
+KEY_FILE = 'platform_public_key_file = "keys/wechat_platform.pem"\n'
+KEY_ID = 'platform_public_key_id = "PUB_KEY_ID_0119000001092026"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "setting"),
+    [
+        ("", None),  # by its certificates
+        ("platform_certificates = true", None),
+        (KEY_FILE + KEY_ID, None),
+        (KEY_FILE + KEY_ID + "platform_certificates = true", None),  # while it changes
+        (KEY_FILE, "platform_public_key_id"),
+        (KEY_ID, "platform_public_key_file"),
+        ("platform_certificates = false", "platform_public_key_file"),
+        ('platform_certificates = "yes"', "platform_certificates"),
+        ("platform_certificate = true", "platform_certificate"),
+    ],
+)
+def test_how_the_platform_proves_itself_is_said_or_understood(
+    tmp_path: Path, more: str, setting: str | None
+) -> None:
+    ensure_keys(tmp_path / "keys")
+
+    def check(platform: str, settings: object) -> list[tuple[str, str]]:
+        assert isinstance(settings, dict)
+        return [*unusable_settings(platform, settings, is_production=False)]
+
+    def parse() -> None:
+        parse_site_file(SITE + WECHAT + more, tmp_path, PROFILES, KnownCodes(), check)
+
+    if setting is None:
+        parse()
+        return
+    with pytest.raises(SiteFileError) as caught:
+        parse()
+    assert [one.place for one in caught.value.faults] == [f"merchant.wechat.{setting}"]
+
+
 @pytest.mark.parametrize(
     ("timezone", "more", "last"),
     [
