@@ -247,6 +247,13 @@ class PaymentPlatform(Protocol):
         """The refund as the platform has it (status UNKNOWN where it has none)."""
         ...
 
+    async def fetch_bill(self, day: date, now: datetime) -> Bill:
+        """A Chinese day's bill; without entries where nobody paid.
+
+        Raises BillNotReadyError, BillUnsoundError and the other errors of a call.
+        """
+        ...
+
     def parse_notice(
         self, headers: Mapping[str, str], body: bytes, now: datetime
     ) -> Notice | RefundNotice:

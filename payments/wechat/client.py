@@ -93,8 +93,9 @@ class WeChatPlatform:
     async def refund(self, request: RefundRequest, now: datetime) -> Refund:
         """Ask for money to go back; PROCESSING means no more than accepted.
 
-        A refusal counts only if WeChat Pay does not know the number: an earlier try, whose answer
-        was lost, may have been accepted. What cannot be told raises PlatformUnavailableError.
+        A refusal counts only with a code that says so, and if WeChat Pay does not know the number:
+        an earlier try, whose answer was lost, may have been accepted. What cannot be told raises
+        PlatformUnavailableError.
         """
         arguments = refunds.refund_arguments(request)
         sdk = self._sdk.at(now)
@@ -177,14 +178,18 @@ class WeChatPlatform:
     async def _despite(
         self, refusal: PlatformRefusedError, out_trade_no: str, out_refund_no: str, now: datetime
     ) -> Refund:
-        """What became of a number whose last try was refused."""
+        """What became of a number whose last try was refused; UNKNOWN if that decides it."""
         try:
-            return await self.query_refund(out_trade_no, out_refund_no, now)
+            found = await self.query_refund(out_trade_no, out_refund_no, now)
         except PlatformRefusedError as error:
             raise PlatformUnavailableError(
                 f"refused ({refusal.detail}), and so is the question what became of it",
                 code=error.code,
             ) from refusal
+        if found.status is RefundStatus.UNKNOWN and refusal.code not in errors.REFUND_REFUSED:
+            detail = f"refused, which decides nothing: {refusal.detail}"
+            raise PlatformUnavailableError(detail, code=refusal.code) from refusal
+        return found
 
     def _requested_payment(self, prepay_id: str, now: datetime) -> dict[str, str]:
         time_stamp, nonce = str(int(now.timestamp())), secrets.token_hex(16)

@@ -15,6 +15,16 @@ from payments.contract import PaymentError, PlatformRefusedError, PlatformUnavai
 ORDER_UNKNOWN = frozenset({"ORDER_NOT_EXIST", "ORDERNOTEXIST", "RESOURCE_NOT_EXISTS"})
 ORDER_CLOSED = frozenset({"ORDER_CLOSED", "ORDERCLOSED"})
 REFUND_UNKNOWN = frozenset({"RESOURCE_NOT_EXISTS", "REFUND_NOT_EXIST", "REFUNDNOTEXIST"})
+# With these nothing more will be given back under a number that is not known: a repetition would
+# meet the same refusal. Whatever is not named here (a signature that is not liked, a page of a
+# proxy) decides nothing.
+REFUND_REFUSED = frozenset(
+    {
+        "PARAM_ERROR", "INVALID_REQUEST", "NO_AUTH", "NOAUTH", "USER_ACCOUNT_ABNORMAL",
+        "RESOURCE_NOT_EXISTS", "ORDER_NOT_EXIST", "ORDERNOTEXIST", "MCH_NOT_EXISTS",
+        "INVALID_TRANSACTIONID", "TRADE_OVERDUE", "REFUND_FEE_MISMATCH",
+    }
+)  # fmt: skip
 NO_BILL = "NO_STATEMENT_EXIST"
 BILL_IN_THE_MAKING = "STATEMENT_CREATING"
 

@@ -6,9 +6,10 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from payments.contract import (
+    Bill,
     Method,
     Notice,
     NoticeAnswer,
@@ -42,6 +43,7 @@ class FakePlatform:
         self.trades: dict[str, Trade] = {}
         self.refund_requests: list[RefundRequest] = []
         self.refunds: dict[str, Refund] = {}
+        self.bills: dict[date, Bill] = {}
         self.refuses = ""  # the code with which it refuses every refund
         self.loses_answers = False  # it does what it is asked, and its answer never arrives
         self._key = secrets.token_bytes(16)
@@ -125,6 +127,12 @@ class FakePlatform:
         refund = replace(self.refunds[out_refund_no], status=status, finished_at=at)
         self.refunds[out_refund_no] = refund
         return refund
+
+    async def fetch_bill(self, day: date, now: datetime) -> Bill:
+        """The bill that a test put there, or one of a day on which nobody paid."""
+        self._answer()
+        assert now.tzinfo is not None
+        return self.bills.get(day, Bill(self.platform, self.merchant_id, day, (), ""))
 
     def notice_of(self, out_trade_no: str) -> tuple[dict[str, str], bytes]:
         """Headers and body of the notice that the platform would send."""

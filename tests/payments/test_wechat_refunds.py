@@ -238,6 +238,17 @@ async def test_a_refusal_of_a_refund_that_was_accepted_earlier_is_none(
     assert await platform.refund(REQUEST, NOW) == PROCESSING
 
 
+@pytest.mark.parametrize(
+    "refusal", [refused(401, "SIGN_ERROR"), refused(400, "SOMETHING_NEW"), http_answer(404, b"<p>")]
+)
+async def test_a_refusal_that_is_not_of_the_refund_decides_nothing(
+    peer: Peer, platform: WeChatPlatform, refusal: bytes
+) -> None:
+    peer.answers(refusal, NOBODY_KNOWS)
+    with pytest.raises(PlatformUnavailableError, match="decides nothing"):
+        await platform.refund(REQUEST, NOW)
+
+
 @pytest.mark.parametrize("question", [refused(401, "SIGN_ERROR"), http_answer(503)])
 async def test_a_refusal_that_cannot_be_looked_into_decides_nothing(
     peer: Peer, platform: WeChatPlatform, question: bytes
