@@ -4,12 +4,10 @@ Each role opens what it needs, runs until cancelled, and closes in the opposite 
 """
 
 import asyncio
-import logging
 import os
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +24,6 @@ from server.channels.log.client import LogChannel
 from server.channels.weixin.client import WeixinClient
 from server.channels.weixin.client import build as build_weixin
 from server.channels.weixin.tokens import MemoryTokenStore, RedisTokenStore
-from server.core.errors import UnavailableError
 from server.devices.profiles import Profile, load_catalogue
 from server.handlers import (
     admin_api,
@@ -65,56 +62,6 @@ STOP_S = 5.0  # for answers under way; whoever supervises waits longer
 def wall_clock() -> datetime:
     """Now, in UTC; the one clock of a process."""
     return datetime.now(UTC)
-
-
-def configure_logging(settings: Settings) -> None:
-    """Structured lines on standard error: JSON in production, readable otherwise."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.is_production
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                tell_absence_briefly,
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    for noisy in ("httpx", "httpcore", "sanic.root", "sanic.access", "tortoise", "pymodbus"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def tell_absence_briefly(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """A log processor: a peer that is away is told in one line; where that was noticed is noise."""
-    given = event.get("exc_info")
-    if given is True:
-        given = sys.exc_info()
-    error = given[1] if isinstance(given, tuple) else given
-    if isinstance(error, UnavailableError) or (error and event.get("logger") == "asyncpg.pool"):
-        event["exc_info"] = None
-        event["why"] = str(error)
-    return event
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from sanic import Sanic
 from payments.contract import Method, Platform
 from payments.sandbox.keys import ALIPAY_APP_ID, ALIPAY_SELLER_ID, ensure_keys
 from server import cli, merchants
-from server.app import configure_logging, open_outside, serve_web
+from server.app import open_outside, serve_web
+from server.logs import configure_logging
 from server.merchants import Merchants
 from server.models.database import pool, rows, to_json
 from server.services.wakeups import Wakeups

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 from tortoise.exceptions import OperationalError
 
-from server.app import tell_absence_briefly
 from server.core.errors import UnavailableError
+from server.logs import tell_absence_briefly
 from server.models.database import DatabaseAwayError, close_database, pool, rows, transaction
 from server.models.database import open_database as opened
 from server.services.health import database_problem
