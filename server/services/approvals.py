@@ -118,7 +118,7 @@ class Ask:
 
     site_id: int
     kind: str
-    tenancy_id: int
+    tenancy_id: int | None
     subject: str
     reason: str
     key: str

@@ -3,7 +3,7 @@
 The same function whether a notice, a query or a reconciliation brought the trade (decision 9).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
 from server.services.payment_cases import NewCase, open_case
-from server.services.refunds import refund_by_itself
+from server.services.refund_starts import refund_by_itself
 from server.services.supply import decide_within
 
 ORDER = """
@@ -51,6 +51,11 @@ UPDATE top_up SET status = 'closed', paid_at = $2
 WHERE id = (SELECT top_up_id FROM payment_order WHERE id = $1) AND credited_at IS NULL
 """
 PAID_TWICE = "重复支付，自动退款 (paid twice)"
+OUTSIDE = "refunded_outside"
+OWN_REFUND = """
+SELECT 1 AS some FROM refund_part part JOIN payment_credit credit ON credit.id = part.credit_id
+WHERE credit.order_id = $1 AND part.state <> 'failed' LIMIT 1
+"""
 GIVEN_BACK = "refunded_before_credit"
 ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
 
@@ -127,16 +132,19 @@ async def _lock_order(
 async def _given_back(
     connection: Connection, site_id: int, platform: Platform, trade: Trade, now: datetime
 ) -> Credited:
-    """Paid and given back at the platform before it was credited: a case, and no money."""
+    """Paid and given back at the platform, before it was credited or not by us: a case."""
     order, top_up = await _lock_order(connection, platform, trade)
-    if order is None or top_up is None or top_up["credited_at"] is not None:
+    if order is None or top_up is None:
+        return Credited(Outcome.NOT_PAID)
+    subject = f"{platform.value}:{trade.out_trade_no}"
+    case = NewCase(site_id, GIVEN_BACK, subject, _case_facts(platform, trade), top_up["tenancy_id"])
+    if top_up["credited_at"] is not None:
+        if await row(connection, OWN_REFUND, order["id"]) is None:
+            await open_case(connection, replace(case, kind=OUTSIDE), now)
         return Credited(Outcome.NOT_PAID)
     if order["state"] == "waiting":
         await rows(connection, ORDER_CLOSED, order["id"])
         await rows(connection, TOP_UP_CLOSED, top_up["id"])
-        subject = f"{platform.value}:{trade.out_trade_no}"
-        facts = _case_facts(platform, trade)
-        case = NewCase(site_id, GIVEN_BACK, subject, facts, top_up["tenancy_id"])
         await open_case(connection, case, now)
     return Credited(Outcome.NOT_PAID, top_up["tenancy_id"])
 
@@ -219,6 +227,7 @@ async def _suspend(
 def _case_facts(platform: Platform, trade: Trade) -> dict[str, object]:
     return {
         "platform": platform.value,
+        "merchant_id": trade.merchant_id,
         "out_trade_no": trade.out_trade_no,
         "transaction_id": trade.transaction_id,
         "paid_fen": trade.paid_fen,

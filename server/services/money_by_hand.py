@@ -11,7 +11,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from server.models.database import Connection, row, to_json, transaction
-from server.services import adjustments, approvals, desk, move_out_money, refunds
+from server.services import (
+    adjustments,
+    approvals,
+    case_decisions,
+    desk,
+    move_out_money,
+    refund_payouts,
+    refunds,
+)
 from server.services.adjustments import Adjustment
 from server.services.approvals import Approval, Ask, Decision, Kind, Outcome
 from server.services.desk import DeskPayment
@@ -213,6 +221,8 @@ KINDS: Mapping[str, Kind] = {
     DESK_REVERSAL: Kind(Act.MONEY, _reverse_approved),
     ADJUSTMENT: Kind(Act.MONEY, _adjust_approved),
     refunds.REFUND: Kind(Act.MONEY, refunds.carry_out, refunds.give_up),
+    refund_payouts.PAYOUT: Kind(Act.MONEY, refund_payouts.carry_out),
+    case_decisions.CASE_CREDIT: Kind(Act.MONEY, case_decisions.carry_out),
     move_out_money.PAYOUT: Kind(Act.MONEY, move_out_money.pay_approved),
     move_out_money.WRITE_OFF: Kind(Act.MONEY, move_out_money.forgive_approved),
 }

@@ -46,7 +46,7 @@ from server.services.payment_cases import (
     open_case,
     reopen_case,
 )
-from server.services.refunds import MARK_TOP_UPS
+from server.services.refund_starts import MARK_TOP_UPS
 from server.services.supply import decide_within
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,8 @@ from server.services import refunds
 from server.services.balances import Balances, balances
 from server.services.manager_acts import Role
 from server.services.managers import Manager
-from server.services.refunds import Asked, RefundWish
+from server.services.refund_starts import RefundWish
+from server.services.refunds import Asked
 from server.services.wakeups import Wakeups
 from server.workers.context import WorkContext
 from server.workers.refunds import ask_for_refunds

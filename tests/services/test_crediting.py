@@ -94,13 +94,17 @@ async def test_an_order_given_back_before_it_was_credited_ends_as_a_case(world: 
     assert await wallet_fen(world.tenancy_id) == 0
 
 
-async def test_a_refund_of_a_credited_order_changes_nothing_here(world: World) -> None:
+async def test_a_credited_order_refunded_outside_is_a_case_and_moves_no_money(
+    world: World,
+) -> None:
     trade = world.paid_trade(await world.order(5_000))
     await credit(world.site_id, WECHAT, trade, world.now)
     given_back = replace(trade, status=TradeStatus.REFUNDED)
-    await credit(world.site_id, WECHAT, given_back, world.now)
+    for _ in range(2):
+        await credit(world.site_id, WECHAT, given_back, world.now)
     assert (await world.top_up())["status"] == "paid"
-    assert await rows(pool(), "SELECT 1 AS some FROM payment_case") == []
+    assert await rows(pool(), "SELECT kind FROM payment_case") == [{"kind": "refunded_outside"}]
+    assert await wallet_fen(world.tenancy_id) == 5_000
 
 
 async def test_an_order_that_expires_as_it_is_paid_meets_no_deadlock(world: World) -> None:

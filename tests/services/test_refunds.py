@@ -17,7 +17,8 @@ from server.services import money_by_hand, refund_parts, refunds
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
 from server.services.audit import audit
 from server.services.payment_inbox import Kept, keep, settle
-from server.services.refunds import AboveAvailableError, OtherRefundError, RefundWish
+from server.services.refund_starts import RefundWish
+from server.services.refunds import AboveAvailableError, OtherRefundError
 from server.services.tenancies import overview
 from server.services.top_ups import find_top_up
 from tests.fakes.refunding import Refunding, refunding
