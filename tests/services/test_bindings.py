@@ -1,16 +1,23 @@
 """Bindings below the door: masks, counters, and what ends with a binding."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from server.core.errors import ConflictError, LimitedError, NotFoundError
-from server.models.database import pool, row, rows
+from server.models.database import pool, row, rows, transaction
 from server.services import bindings, guesses, sessions
 from server.services.bindings import WrongBindingCodeError
+from server.services.locks import TenancyEndedError, lock_tenancies
 from tests.fakes.login import FakeLogin
 from tests.fakes.town import CODE, NOW, build_mall, tenancy_id_of, token_of
+
+WAITING = """
+SELECT 1 FROM pg_locks JOIN pg_stat_activity activity USING (pid)
+WHERE NOT granted AND activity.datname = current_database()
+"""
 
 
 @pytest.mark.parametrize(
@@ -30,6 +37,23 @@ def test_a_masked_name_keeps_its_first_character(name: str, shown: str) -> None:
 async def log_in(name: str) -> int:
     opened = await sessions.log_in(FakeLogin(), f"{name}-1", NOW, address="127.0.0.1")
     return (await sessions.user_of(opened.token, NOW)).id
+
+
+async def test_who_binds_while_the_tenancy_ends_has_no_access(
+    database: None, tmp_path: Path
+) -> None:
+    site_id = await build_mall(tmp_path)
+    token, old = await token_of("A1", site_id), await tenancy_id_of("A1", site_id)
+    ann = await log_in("ann")
+    async with transaction() as connection, asyncio.timeout(30):
+        await lock_tenancies(connection, [old])
+        binding = asyncio.create_task(bindings.bind(ann, token, CODE, NOW))
+        while not await rows(pool(), WAITING):
+            await asyncio.sleep(0.01)
+        await rows(connection, "UPDATE tenancy SET closed_at = $2 WHERE id = $1", old, NOW)
+    with pytest.raises(TenancyEndedError):
+        await binding
+    assert await rows(pool(), "SELECT 1 FROM binding") == []
 
 
 async def test_a_new_operators_code_opens_the_new_tenancy_only(

@@ -10,6 +10,9 @@ from server.core.settlement.interval import PeriodRegisters
 from server.models.database import pool, rows
 from server.services.audit import audit
 from server.services.corrections import correct_due
+from server.services.manager_acts import Role
+from server.services.managers import Manager
+from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import SiteFileError
@@ -123,6 +126,26 @@ async def test_a_gap_over_days_closes_and_agrees_with_its_audit(
     await keep_at(30, 31_000)
     assert await amounts("2026-05-21") != [("peak", 4_500), ("valley", 12_000)]
     assert (await audit(lambda _: None)).violations == []
+
+
+async def test_who_leaves_within_a_gap_pays_for_all_of_it_by_time(
+    database: None, site_path: Path
+) -> None:
+    """Of 40 hours and 30 kWh, until ten in the morning of the third day; two days are closed."""
+    await night(site_path)
+    await settle_due(LATE)
+    assert await close_days(LATE) + await close_days(LATE) == 2
+    assert await amounts("2026-05-21") == [("peak", 4_500), ("valley", 12_000)]
+    (site,) = await rows(pool(), "SELECT id FROM site")
+    boss = Manager(1, "boss", Role.OWNER, None)
+    await move_out(MoveOut(site["id"], "A1", NOW + timedelta(hours=48), "left"), boss, LATE)
+    assert (await audit(lambda _: None)).awaiting_correction == 2
+    assert await amounts("2026-05-20") == [("peak", 1_000), ("valley", 3_000)]
+    assert await amounts("2026-05-21") == [("peak", 9_000), ("valley", 9_000)]
+    assert await close_days(LATE) == 1
+    assert await amounts("2026-05-22") == [("peak", 1_500), ("valley", 6_000)]
+    report = await audit(lambda _: None)
+    assert (report.violations, report.awaiting_correction) == ([], 0)
 
 
 async def test_forged_registers_are_found(database: None, site_path: Path) -> None:

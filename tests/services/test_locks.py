@@ -32,6 +32,9 @@ from server.services.manager_acts import Role
 from server.services.managers import Manager
 from server.services.meter_controls import set_permit_only
 from server.services.money_by_hand import ShopRef
+from server.services.move_out_money import Leaver, Payout, pay_out
+from server.services.moving_in import MoveIn, move_in
+from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, forget_months, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
@@ -147,7 +150,7 @@ class Crowd:
 
     async def pay_at_the_desk(self, number: int) -> None:
         await take_desk_payment(
-            self.random.choice(self.tenancies),
+            self.random.choice(self.tenancies[:-1]),  # the last one moves
             300,
             method="cash",
             receipt_no=f"R-{number}",
@@ -171,6 +174,17 @@ class Crowd:
         ]
         answers = await asyncio.gather(*said, return_exceptions=True)
         assert sorted(type(one).__name__ for one in answers) == ["Approval", "ApprovalOverError"]
+
+    async def move(self, number: int) -> None:
+        """Out and in again at one instant, which the days may forbid; and what is left, out."""
+        at, boss, shop = self.now, self.managers[0], f"X{SHOPS + 1}"
+        with suppress(ConflictError):
+            left = await move_out(MoveOut(self.site_id, shop, at, "test"), boss, at)
+            again = move_in(MoveIn(self.site_id, shop, at, "test"), boss, at)
+            await asyncio.gather(again, move_in(MoveIn(self.site_id, shop, at, "test"), boss, at))
+            leaver = Leaver(self.site_id, shop, left.tenancy_id)
+            payout = Payout("electricity", "cash", 1, f"P-{number}")
+            await pay_out(leaver, payout, boss, self.now)
 
     async def hold(self, number: int) -> None:
         act = supply_holds.hold_shop if number % 2 else supply_holds.release_shop
@@ -259,6 +273,7 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
             repeat(crowd.exchange),
             repeat(crowd.pay_at_the_desk),
             repeat(crowd.adjust_by_two),
+            repeat(crowd.move),
             repeat(crowd.hold),
             repeat(crowd.import_again),
             repeat(pay),
@@ -277,6 +292,7 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     credited = await rows(pool(), "SELECT sum(amount_fen)::bigint AS fen FROM payment_credit")
     assert credited == [{"fen": 500 * ROUNDS}]
     assert await rows(pool(), "SELECT 1 FROM meter_exchange LIMIT 1") != []
+    assert await rows(pool(), "SELECT 1 FROM tenancy WHERE closed_at IS NOT NULL LIMIT 1") != []
     charged = await rows(pool(), "SELECT count(*) AS days FROM fixed_charge_statement")
     assert charged == [{"days": SHOPS * 2}]
 
