@@ -4,13 +4,14 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from server.core.errors import ConflictError, LimitedError, NotFoundError
-from server.models.database import pool, row, rows, transaction
+from server.models.database import pool, row, rows
 from server.services import bindings, guesses, sessions
 from server.services.bindings import WrongBindingCodeError
-from server.services.locks import TenancyEndedError, lock_tenancies
+from server.services.locks import TenancyEndedError
 from tests.fakes.login import FakeLogin
 from tests.fakes.town import CODE, NOW, build_mall, tenancy_id_of, token_of
 
@@ -40,17 +41,22 @@ async def log_in(name: str) -> int:
 
 
 async def test_who_binds_while_the_tenancy_ends_has_no_access(
-    database: None, tmp_path: Path
+    database: None, tmp_path: Path, database_url: str
 ) -> None:
     site_id = await build_mall(tmp_path)
     token, old = await token_of("A1", site_id), await tenancy_id_of("A1", site_id)
     ann = await log_in("ann")
-    async with transaction() as connection, asyncio.timeout(30):
-        await lock_tenancies(connection, [old])
+    leaving = await asyncpg.connect(database_url)
+    try:
+        await leaving.execute("BEGIN")
+        await leaving.execute("UPDATE tenancy SET closed_at = $2 WHERE id = $1", old, NOW)
         binding = asyncio.create_task(bindings.bind(ann, token, CODE, NOW))
-        while not await rows(pool(), WAITING):
-            await asyncio.sleep(0.01)
-        await rows(connection, "UPDATE tenancy SET closed_at = $2 WHERE id = $1", old, NOW)
+        async with asyncio.timeout(10):
+            while not await leaving.fetch(WAITING):  # noqa: ASYNC110  no event tells of a lock
+                await asyncio.sleep(0.01)
+        await leaving.execute("COMMIT")
+    finally:
+        await leaving.close()
     with pytest.raises(TenancyEndedError):
         await binding
     assert await rows(pool(), "SELECT 1 FROM binding") == []
