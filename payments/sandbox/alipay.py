@@ -185,7 +185,8 @@ class _Payer:
         order = self._trades.find(str(asked.get("out_trade_no", "")))
         if order is None:
             return json_answer({"error": "no such out_trade_no"}, status=404)
-        order = await self._trades.pay(order)
+        fen = asked.get("fen")
+        order = await self._trades.pay(order, fen if isinstance(fen, int) and fen > 0 else None)
         state = self._trades.state(order)
         no, transaction_id = order.out_trade_no, order.transaction_id
         return json_answer(

@@ -106,12 +106,17 @@ class Trades:
         await self.orders.put(order)
         return order
 
-    async def pay(self, order: Order) -> Order:
+    async def pay(self, order: Order, fen: int | None = None) -> Order:
         """Pay what can be paid; anything else comes back as it is."""
         if self.state(order) is not OrderState.WAITING:
             return order
+        return await self.land(order, fen)
+
+    async def land(self, order: Order, fen: int | None = None) -> Order:
+        """A payment arrives, whatever the trade's state; of another amount if told."""
         order = replace(
             order,
+            amount_fen=order.amount_fen if fen is None else fen,
             state=OrderState.PAID,
             transaction_id=order.payload["trade_no"],
             paid_at=self.sandbox.now().replace(microsecond=0),
@@ -126,7 +131,10 @@ class Trades:
         """Close what nobody paid."""
         if self.state(order) is not OrderState.WAITING:
             raise Refusal("40004", "ACQ.REASON_TRADE_STATUS_INVALID", "交易状态异常")
-        await self.orders.put(replace(order, state=OrderState.CLOSED))
+        closed = replace(order, state=OrderState.CLOSED)
+        await self.orders.put(closed)
+        if self.sandbox.faults.take(Platform.ALIPAY, "close", [Kind.CLOSE_RACED]):
+            self.sandbox.later.after(0, lambda: self.land(closed))
 
     def notify(self, order: Order) -> None:
         """Deliver TRADE_SUCCESS until the merchant answers exactly `success`."""
@@ -134,14 +142,30 @@ class Trades:
         async def on_accepted(now: datetime) -> None:
             await self.orders.put(replace(self.orders.latest(order), notified_at=now))
 
-        self.sandbox.notifier.send(
-            Delivery(
-                key=order.key,
-                build=lambda at: posting(order, self.wire.notice(order, at)),
-                is_accepted=is_taken,
-                delays_s=self.sandbox.pace.alipay_notice_s,
-                on_accepted=on_accepted,
-            )
+        delivery = Delivery(
+            key=order.key,
+            build=lambda at: posting(order, self.wire.notice(order, at)),
+            is_accepted=is_taken,
+            delays_s=self.sandbox.pace.alipay_notice_s,
+            on_accepted=on_accepted,
+        )
+        if self.sandbox.faults.take(Platform.ALIPAY, "notice", [Kind.NOTICE_UNPAID]):
+            self.sandbox.notifier.send(self._unpaid(order, then=delivery))
+        else:
+            self.sandbox.notices.send(Platform.ALIPAY, "notice", delivery)
+
+    def _unpaid(self, order: Order, then: Delivery) -> Delivery:
+        """A notice that says unpaid, tried once; the true one comes after it."""
+
+        async def nothing(_: datetime) -> None: ...
+
+        return Delivery(
+            key=(*order.key, "unpaid"),
+            build=lambda at: posting(order, self.wire.unpaid_notice(order, at)),
+            is_accepted=is_taken,
+            delays_s=(0.0,),
+            on_accepted=nothing,
+            on_end=lambda: self.sandbox.notices.send(Platform.ALIPAY, "notice", then),
         )
 
 

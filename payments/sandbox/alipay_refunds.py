@@ -23,6 +23,12 @@ from payments.sandbox.notifier import Delivery
 
 REFUNDABLE = timedelta(days=365)
 _OUT_REQUEST_NO = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
+_OUTCOMES = (
+    Kind.REFUND_STUCK,
+    Kind.REFUND_CLOSED,
+    Kind.REFUND_ABNORMAL,
+    Kind.REFUND_RETURNED,
+)
 _BUYER = {"buyer_logon_id": "san***@sandbox.example", "buyer_user_id": "2088000000000002"}
 
 
@@ -91,8 +97,7 @@ class Refunds:
         """Give back at once; a fault of the table may say that it stays open, or fails."""
         now = self._sandbox.now()
         day = f"{now.astimezone(SHANGHAI):%Y%m%d}"
-        kinds = (Kind.REFUND_STUCK, Kind.REFUND_CLOSED, Kind.REFUND_ABNORMAL)
-        fault = self._sandbox.faults.take(Platform.ALIPAY, "refund", kinds)
+        fault = self._sandbox.faults.take(Platform.ALIPAY, "refund", _OUTCOMES)
         refund = Refund(
             platform=Platform.ALIPAY,
             merchant_id=order.merchant_id,
@@ -104,10 +109,11 @@ class Refunds:
             payload={
                 "reason": reason,
                 "notify_id": f"{day}{secrets.randbelow(10**26):026d}",
+                "returns": fault is not None and fault.kind is Kind.REFUND_RETURNED,
             },
         )
         self._sandbox.balances.move(Platform.ALIPAY, -fen)
-        if fault is None:
+        if fault is None or fault.kind is Kind.REFUND_RETURNED:
             return await self.settle(refund, RefundState.SUCCESS)
         await self._orders.put(refund)
         if fault.kind is not Kind.REFUND_STUCK:
@@ -133,9 +139,17 @@ class Refunds:
         return settled
 
     def resume(self, refund: Refund) -> None:
-        """Deliver the trade's notice after a refund until the merchant answers `success`."""
+        """Go on with what is not finished: the trade's notice, or the bank that sends it back."""
         if refund.state is not RefundState.SUCCESS:
             return
+        if refund.returns:
+            self._sandbox.later.after(
+                self._sandbox.pace.refund_s, lambda: self.settle(refund, RefundState.CLOSED)
+            )
+        if refund.notified_at is None:
+            self._notify(refund)
+
+    def _notify(self, refund: Refund) -> None:
         order = self._orders.order_of(refund)
         refunded_fen = self._trades.refunded_fen(order)  # as it stands now, whatever comes later
 
@@ -144,7 +158,9 @@ class Refunds:
             await self._orders.put(replace(known, notified_at=now))
 
         wire = self._trades.wire
-        self._sandbox.notifier.send(
+        self._sandbox.notices.send(
+            Platform.ALIPAY,
+            "refund_notice",
             Delivery(
                 key=("refund", *refund.key),
                 build=lambda at: posting(
@@ -153,7 +169,7 @@ class Refunds:
                 is_accepted=is_taken,
                 delays_s=self._sandbox.pace.alipay_notice_s,
                 on_accepted=on_accepted,
-            )
+            ),
         )
 
     def _refuse_over_limits(self, order: Order, fen: int) -> None:

@@ -24,6 +24,10 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 _AMOUNT = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,2}))?", re.ASCII)
 
+_OF_A_PAYMENT = {
+    *("gmt_payment", "fund_bill_list", "buyer_pay_amount", "invoice_amount"),
+    *("receipt_amount", "point_amount"),
+}
 _MESSAGES = {
     "20000": "Service Currently Unavailable",
     "40001": "Missing Required Arguments",
@@ -95,6 +99,13 @@ class Wire:
     def notice(self, order: Order, now: datetime) -> bytes:
         """The form that tells the merchant of a payment, as posted at `now`."""
         return self._form(self._paid(order, now), "notice").encode("ascii")
+
+    def unpaid_notice(self, order: Order, now: datetime) -> bytes:
+        """The form that says the payer has not paid yet."""
+        paid = self._paid(order, now)
+        facts = {name: paid[name] for name in paid if name not in _OF_A_PAYMENT}
+        facts |= {"trade_status": "WAIT_BUYER_PAY", "notify_id": f"0{paid['notify_id'][1:]}"}
+        return self._form(facts, "notice").encode("ascii")
 
     def refund_notice(
         self, order: Order, refund: Refund, refunded_fen: int, now: datetime

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 
 from payments.contract import Platform
-from payments.sandbox.books import Order, OrderState, Refund, RefundState
+from payments.sandbox.books import Order, Refund, RefundState
 from payments.sandbox.faults import Kind
 from payments.sandbox.state import Sandbox
+from payments.sandbox.strangers import strange_order
 
 CHINA = timezone(timedelta(hours=8))
 MADE_AT = time(10, 0)  # on the next day
@@ -131,26 +132,13 @@ def _without_first(lines: list[Line], *, is_refund: bool) -> list[Line]:
 def _stranger(sandbox: Sandbox, platform: Platform, day: date) -> Line:
     """A payment that nobody here knows of."""
     noon = datetime.combine(day, time(12), CHINA)
-    keys = sandbox.keys
-    number = f"X{day:%Y%m%d}"
-    merchant = keys.mchid if platform is Platform.WECHAT else keys.alipay_seller_id
-    order = Order(
-        platform=platform,
-        merchant_id=merchant,
-        out_trade_no=number,
-        amount_fen=1234,
-        notify_url="",
+    order = strange_order(sandbox, platform, f"X{day:%Y%m%d}", 1234, "")
+    trade_no = f"{day:%Y%m%d}22001999999999999999"
+    order = replace(
+        order,
         created_at=noon,
-        payload={
-            "appid": keys.appid,
-            "trade_type": "NATIVE",
-            "description": "未知订单",
-            "subject": "未知订单",
-            "trade_no": f"{day:%Y%m%d}22001999999999999999",
-        },
-        state=OrderState.PAID,
+        payload=dict(order.payload) | {"trade_no": trade_no},
         transaction_id=f"4200000999{day:%Y%m%d}9999999999",
-        paid_at=noon,
     )
     return Line(order, order.amount_fen, noon)
 

@@ -91,6 +91,11 @@ class Refund:
         return (self.platform.value, self.merchant_id, self.out_trade_no)
 
     @property
+    def returns(self) -> bool:
+        """Whether a bank is to send back what was told as given back."""
+        return self.state is RefundState.SUCCESS and bool(self.payload.get("returns"))
+
+    @property
     def is_held(self) -> bool:
         """Whether its money is no longer the order's: all but a closed one."""
         return self.state is not RefundState.CLOSED
@@ -187,6 +192,7 @@ class OrderBook:
             refund
             for refund in self.refunds(platform)
             if refund.state is RefundState.PROCESSING
+            or refund.returns
             or (refund.notify_url and refund.notified_at is None)
         )
         return list(islice(found, UNNOTIFIED_MAX))

@@ -15,6 +15,7 @@ from payments.sandbox.books import Order, OrderState, Refund, RefundState
 from payments.sandbox.faults import ANY, FAULTS_MAX, BadFaultError, Fault, Kind
 from payments.sandbox.signing import BadSignerError
 from payments.sandbox.state import Sandbox
+from payments.sandbox.strangers import strange_order
 from payments.sandbox.wechat_wire import RefusalError
 
 
@@ -30,18 +31,47 @@ class Control:
         self._trades = Trades(sandbox)
         self._refunds = Refunds(self._trades)
 
-    async def pay(self, platform: Platform, out_trade_no: str) -> Order:
-        """The payer pays; raises ControlError where the order cannot be paid."""
+    async def pay(self, platform: Platform, out_trade_no: str, fen: int | None = None) -> Order:
+        """The payer pays (`fen`: another amount); raises ControlError where that cannot be."""
         order = self._order(platform, out_trade_no)
         if platform is Platform.ALIPAY:
-            paid = await self._trades.pay(order)
+            paid = await self._trades.pay(order, fen)
             if paid.state is not OrderState.PAID:
                 raise ControlError(f"{out_trade_no} is closed")
             return paid
         try:
-            return await wechat_orders.pay(self._sandbox, order)
+            return await wechat_orders.pay(self._sandbox, order, fen)
         except RefusalError as error:
             raise ControlError(f"{out_trade_no}: {error}") from None
+
+    async def stranger(
+        self, platform: Platform, out_trade_no: str, fen: int, notify_url: str
+    ) -> Order:
+        """Somebody pays an order that the merchant never made, and the merchant is told."""
+        if self._sandbox.orders.find(platform, out_trade_no) is not None:
+            raise ControlError(f"{out_trade_no} is no stranger")
+        order = strange_order(self._sandbox, platform, out_trade_no, fen, notify_url)
+        if platform is Platform.ALIPAY:
+            return await self._trades.land(order)
+        return await wechat_orders.land(self._sandbox, order)
+
+    async def refund_outside(self, platform: Platform, out_trade_no: str, fen: int) -> Refund:
+        """Give back at the platform what the merchant's program did not ask for."""
+        order = self._order(platform, out_trade_no)
+        left = order.amount_fen - self._sandbox.orders.refunded_fen(order)
+        if order.state is not OrderState.PAID or not 1 <= fen <= left:
+            raise ControlError(f"{fen} fen cannot be given back of {out_trade_no}")
+        count = len(self._sandbox.orders.refunds_of(order)) + 1
+        number = f"OUT{count}{out_trade_no}"
+        if platform is Platform.ALIPAY:
+            return await self._refunds.accept(order, number, fen, "商户后台退款")
+        return await wechat_refunds.accept(
+            self._sandbox, order, wechat_refunds.own_request(order, number, fen)
+        )
+
+    def release(self, platform: Platform) -> None:
+        """Send the notices that were held back to come after others."""
+        self._sandbox.notices.release(platform)
 
     async def settle(self, platform: Platform, number: str, state: RefundState) -> Refund:
         """Say what became of the newest refund with this number, also after it was said."""
@@ -95,6 +125,17 @@ class _Signing(msgspec.Struct, forbid_unknown_fields=True):
     at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
+class _Stranger(msgspec.Struct, forbid_unknown_fields=True):
+    out_trade_no: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{6,32}$")]
+    fen: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+    notify_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^?#\s]+$", max_length=255)]
+
+
+class _Outside(msgspec.Struct, forbid_unknown_fields=True):
+    out_trade_no: str
+    fen: int
+
+
 class _Settle(msgspec.Struct, forbid_unknown_fields=True):
     out_refund_no: str
     state: RefundState
@@ -118,17 +159,39 @@ def blueprint(sandbox: Sandbox) -> Blueprint:
         control.sign_with(told.platform, *told.names, at=told.at)
         return empty()
 
-    @routes.post("/<name:wechat|alipay>/settle")
-    async def settle(request: Request, name: str) -> HTTPResponse:
-        told = _read(request.body, _Settle)
-        refund = await control.settle(Platform(name), told.out_refund_no, told.state)
-        return _json({"out_refund_no": refund.out_refund_no, "state": refund.state})
+    _add_events(routes, control)
 
     async def refuse(_: Request, error: ControlError) -> HTTPResponse:
         return _json({"error": str(error)}, status=400)
 
     routes.exception(ControlError)(refuse)
     return routes
+
+
+def _add_events(routes: Blueprint, control: Control) -> None:
+    @routes.post("/<name:wechat|alipay>/settle")
+    async def settle(request: Request, name: str) -> HTTPResponse:
+        told = _read(request.body, _Settle)
+        refund = await control.settle(Platform(name), told.out_refund_no, told.state)
+        return _json({"out_refund_no": refund.out_refund_no, "state": refund.state})
+
+    @routes.post("/<name:wechat|alipay>/stranger")
+    async def stranger(request: Request, name: str) -> HTTPResponse:
+        told = _read(request.body, _Stranger)
+        facts = told.out_trade_no, told.fen, told.notify_url
+        order = await control.stranger(Platform(name), *facts)
+        return _json({"transaction_id": order.transaction_id})
+
+    @routes.post("/<name:wechat|alipay>/refund-outside")
+    async def refund_outside(request: Request, name: str) -> HTTPResponse:
+        told = _read(request.body, _Outside)
+        refund = await control.refund_outside(Platform(name), told.out_trade_no, told.fen)
+        return _json({"out_refund_no": refund.out_refund_no})
+
+    @routes.post("/<name:wechat|alipay>/release")
+    async def release(_: Request, name: str) -> HTTPResponse:
+        control.release(Platform(name))
+        return empty()
 
 
 def _add_faults(routes: Blueprint, sandbox: Sandbox) -> None:

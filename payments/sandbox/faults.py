@@ -21,6 +21,13 @@ class Kind(StrEnum):
     DROPPED = "dropped"  # the connection breaks, nothing happened
     DROPPED_AFTER = "dropped_after"  # the connection breaks, and it happened
     SLOW = "slow"  # answered `seconds` later
+    NOTICE_LOST = "notice_lost"  # never sent, and thought to be taken
+    NOTICE_DELAYED = "notice_delayed"  # sent `seconds` later
+    NOTICE_REPEATED = "notice_repeated"  # sent once more after it was taken
+    NOTICE_REORDERED = "notice_reordered"  # held until another one of the platform has ended
+    NOTICE_UNPAID = "notice_unpaid"  # one that says unpaid comes before the one that says paid
+    CLOSE_RACED = "close_raced"  # closed, and a payment under way lands afterwards
+    REFUND_RETURNED = "refund_returned"  # told as given back, then sent back by the bank
     QUERY_UNPAID = "query_unpaid"  # a query says unpaid of what was paid, and told
     WRONG_SIGNATURE = "wrong_signature"  # an answer or a notice that does not prove itself
     SIGNTEST = "signtest"  # WeChat Pay's probe: a signature that says it is none

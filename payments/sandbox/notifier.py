@@ -33,7 +33,8 @@ class Delivery:
     """A notice to be delivered, signed afresh for each attempt.
 
     `build` gets the time of the attempt; `is_accepted` judges status and body of the answer;
-    `delays_s` waits before each attempt, so its length is the number of attempts.
+    `delays_s` waits before each attempt, so its length is the number of attempts; `on_end` once
+    it was taken or given up.
     """
 
     key: tuple[str, ...]
@@ -41,6 +42,7 @@ class Delivery:
     is_accepted: Callable[[int, bytes], bool]
     delays_s: Sequence[float]
     on_accepted: Callable[[datetime], Awaitable[None]]
+    on_end: Callable[[], None] | None = None
 
 
 class NotifierFullError(Exception):
@@ -83,6 +85,11 @@ class Notifier:
         await self._client.aclose()
 
     async def _deliver(self, delivery: Delivery) -> None:
+        await self._persist(delivery)
+        if delivery.on_end is not None:
+            delivery.on_end()
+
+    async def _persist(self, delivery: Delivery) -> None:
         for delay_s in delivery.delays_s:
             await asyncio.sleep(delay_s)
             async with self._places:

@@ -11,6 +11,7 @@ from payments.sandbox.books import OrderBook
 from payments.sandbox.faults import Faults, Kind
 from payments.sandbox.files import Files
 from payments.sandbox.keys import SandboxKeys
+from payments.sandbox.notices import Notices
 from payments.sandbox.notifier import Later, Notifier
 from payments.sandbox.signing import Signer, Signing
 
@@ -69,12 +70,14 @@ class Sandbox:
     later: Later = field(default_factory=Later)
     faults: Faults = field(default_factory=Faults)
     balances: Balances = field(default_factory=Balances)
+    notices: Notices = field(init=False)
     files: Files = field(default_factory=Files)
     refused_at: dict[tuple[str, ...], datetime] = field(default_factory=dict)  # refunds, by order
 
     def __post_init__(self) -> None:
-        """Sign by the public keys until told otherwise."""
+        """Sign by the public keys, and send notices as they come, until told otherwise."""
         self.signing = Signing(self.keys)
+        self.notices = Notices(self.notifier, self.later, self.faults, self.now)
 
     def signer(self, platform: Platform, call: str) -> Signer:
         """Who signs an answer to this call (or a notice) now; by a fault of the table, wrongly."""

@@ -1,6 +1,6 @@
 """WeChat Pay v3 over HTTP: its API, a page that pays, and a control for scripts."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
@@ -17,6 +17,7 @@ from payments.sandbox.wechat_wire import RefusalError
 
 class _Control(msgspec.Struct, forbid_unknown_fields=True):
     out_trade_no: str
+    fen: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | None = None
 
 
 def blueprint(sandbox: Sandbox) -> Blueprint:
@@ -27,7 +28,8 @@ def blueprint(sandbox: Sandbox) -> Blueprint:
 
     @routes.post("/control/wechat/pay")
     async def pay_now(request: Request) -> HTTPResponse:
-        order = await wechat_orders.pay(sandbox, _named(sandbox, _read(request.body, _Control)))
+        told = _read(request.body, _Control)
+        order = await wechat_orders.pay(sandbox, _named(sandbox, told), told.fen)
         return _json({"out_trade_no": order.out_trade_no, "transaction_id": order.transaction_id})
 
     async def refuse(_: Request, error: RefusalError) -> HTTPResponse:

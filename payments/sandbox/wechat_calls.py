@@ -18,6 +18,7 @@ from payments.sandbox import (
 )
 from payments.sandbox.books import Order
 from payments.sandbox.gate import through
+from payments.sandbox.notifier import NotifierFullError
 from payments.sandbox.state import Sandbox
 from payments.sandbox.wechat_wire import RefusalError
 
@@ -65,6 +66,9 @@ def _handler(
                 content = await act(sandbox, request, **named)
             except RefusalError as error:
                 return signed(sandbox, name, error.status, error.body)
+            except NotifierFullError as error:
+                refused = wechat_orders.busy(error)
+                return signed(sandbox, name, refused.status, refused.body)
             return signed(sandbox, name, 204 if content is None else 200, content)
 
         return await through(sandbox, Platform.WECHAT, name, request, answer)

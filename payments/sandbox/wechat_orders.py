@@ -111,15 +111,24 @@ async def close(sandbox: Sandbox, merchant_id: str, out_trade_no: str) -> None:
     if order is None:
         return
     _refuse_unless_waiting(order, sandbox.now())
-    await keep(sandbox, replace(order, state=OrderState.CLOSED))
+    closed = replace(order, state=OrderState.CLOSED)
+    await keep(sandbox, closed)
+    if sandbox.faults.take(Platform.WECHAT, "close", [Kind.CLOSE_RACED]):
+        sandbox.later.after(0, lambda: land(sandbox, closed))
 
 
-async def pay(sandbox: Sandbox, order: Order) -> Order:
+async def pay(sandbox: Sandbox, order: Order, fen: int | None = None) -> Order:
     """The payer pays: the order is paid from here on, and its notice is on the way."""
+    _refuse_unless_waiting(order, sandbox.now())
+    return await land(sandbox, order, fen)
+
+
+async def land(sandbox: Sandbox, order: Order, fen: int | None = None) -> Order:
+    """A payment arrives, whatever the order's state; of another amount if told."""
     now = sandbox.now()
-    _refuse_unless_waiting(order, now)
     paid = replace(
         order,
+        amount_fen=order.amount_fen if fen is None else fen,
         state=OrderState.PAID,
         transaction_id=new_transaction_id(now),
         paid_at=now,
@@ -144,7 +153,25 @@ def notify(sandbox: Sandbox, order: Order) -> None:
         delays_s=sandbox.pace.wechat_notice_s,
         on_accepted=mark,
     )
-    send(sandbox, delivery)
+    if sandbox.faults.take(Platform.WECHAT, "notice", [Kind.NOTICE_UNPAID]):
+        sandbox.notifier.send(_unpaid(sandbox, order, then=delivery))
+    else:
+        send(sandbox, "notice", delivery)
+
+
+def _unpaid(sandbox: Sandbox, order: Order, then: Delivery) -> Delivery:
+    """A notice that says unpaid, tried once; the true one comes after it."""
+
+    async def nothing(_: datetime) -> None: ...
+
+    return Delivery(
+        key=(*order.key, "unpaid"),
+        build=lambda at: payment_notice(order, seal(sandbox, "notice"), at, "NOTPAY"),
+        is_accepted=is_taken,
+        delays_s=(0.0,),
+        on_accepted=nothing,
+        on_end=lambda: send(sandbox, "notice", then),
+    )
 
 
 def trade_state(sandbox: Sandbox, order: Order) -> str:
@@ -164,10 +191,10 @@ def told_state(sandbox: Sandbox, order: Order) -> str:
     return state
 
 
-def send(sandbox: Sandbox, delivery: Delivery) -> None:
+def send(sandbox: Sandbox, call: str, delivery: Delivery) -> None:
     """Start a notice on its way; raises RefusalError where there are too many."""
     try:
-        sandbox.notifier.send(delivery)
+        sandbox.notices.send(Platform.WECHAT, call, delivery)
     except NotifierFullError as error:
         raise busy(error) from None
 

@@ -23,6 +23,7 @@ _OUTCOMES = {
     Kind.REFUND_CLOSED: RefundState.CLOSED,
     Kind.REFUND_ABNORMAL: RefundState.ABNORMAL,
     Kind.REFUND_STUCK: RefundState.PROCESSING,
+    Kind.REFUND_RETURNED: RefundState.SUCCESS,
 }
 
 
@@ -54,6 +55,12 @@ def read_refund(body: bytes) -> RefundRequest:
     if len(request.reason.encode()) > REASON_BYTES_MAX:
         raise parameter_error(f"字段“退款原因”字节数大于最大值 {REASON_BYTES_MAX}")
     return request
+
+
+def own_request(order: Order, out_refund_no: str, fen: int) -> RefundRequest:
+    """What the platform's own pages ask for: nobody is told."""
+    amount = _Amount(refund=fen, total=order.amount_fen, currency="CNY")
+    return RefundRequest(out_refund_no, amount, out_trade_no=order.out_trade_no)
 
 
 async def give_back(sandbox: Sandbox, request: RefundRequest) -> Refund:
@@ -95,6 +102,7 @@ async def accept(sandbox: Sandbox, order: Order, request: RefundRequest) -> Refu
             "refund_id": new_refund_id(now),
             "reason": request.reason,
             "outcome": _OUTCOMES[fault.kind] if fault else RefundState.SUCCESS,
+            "returns": fault is not None and fault.kind is Kind.REFUND_RETURNED,
         },
     )
     sandbox.balances.move(Platform.WECHAT, -refund.amount_fen)
@@ -106,7 +114,12 @@ async def accept(sandbox: Sandbox, order: Order, request: RefundRequest) -> Refu
 def resume(sandbox: Sandbox, refund: Refund) -> None:
     """Go on with what is not finished: settle it after a while, or deliver its notice."""
     if refund.state is not RefundState.PROCESSING:
-        notify(sandbox, refund)
+        if refund.notified_at is None:
+            notify(sandbox, refund)
+        if refund.returns:
+            sandbox.later.after(
+                sandbox.pace.refund_s, lambda: settle(sandbox, refund, RefundState.ABNORMAL)
+            )
         return
     outcome = RefundState(refund.payload["outcome"])
     if outcome is not RefundState.PROCESSING:
@@ -128,7 +141,7 @@ async def settle(sandbox: Sandbox, refund: Refund, state: RefundState) -> Refund
         sandbox.balances.move(Platform.WECHAT, settled.amount_fen)
     await keep(sandbox, settled)
     if state is not RefundState.PROCESSING:
-        notify(sandbox, settled)
+        resume(sandbox, settled)
     return settled
 
 
@@ -150,7 +163,7 @@ def notify(sandbox: Sandbox, refund: Refund) -> None:
         delays_s=sandbox.pace.wechat_notice_s,
         on_accepted=mark,
     )
-    send(sandbox, delivery)
+    send(sandbox, "refund_notice", delivery)
 
 
 def _order(sandbox: Sandbox, request: RefundRequest) -> Order:

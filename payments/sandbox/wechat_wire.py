@@ -198,15 +198,16 @@ def refund(refund: Refund, order: Order) -> dict[str, Any]:
     }
 
 
-def payment_notice(order: Order, seal: Seal, now: datetime) -> Posting:
-    """The encrypted and signed callback that says an order was paid."""
+def payment_notice(order: Order, seal: Seal, now: datetime, state: str = "SUCCESS") -> Posting:
+    """The encrypted and signed callback that says an order was paid (or, as a fault, is not)."""
+    told_as = order.payload["notice_id"]
     event = Event(
-        id=order.payload["notice_id"],
+        id=told_as if state == "SUCCESS" else f"0{told_as[1:]}",
         type="TRANSACTION.SUCCESS",
         summary="支付成功",
         at=order.paid_at or now,
         resource="transaction",
-        content=transaction(order, "SUCCESS"),
+        content=transaction(order, state),
     )
     return notice(order.notify_url, event, seal, now)
 
