@@ -18,10 +18,10 @@ from typing import Annotated
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509 import load_pem_x509_certificate
-from wechatpayv3.async_.utils import aes_decrypt
 
 from payments.contract import PaymentError, PlatformUnavailableError
 from payments.wechat.config import RSA_BITS_MIN
+from payments.wechat.signing import UnprovedError, unsealed
 
 FRESH = timedelta(hours=12)  # the platform asks for a look at least that often
 PAUSE = timedelta(minutes=1)  # whoever sends serials that nobody knows makes no more requests
@@ -67,7 +67,7 @@ def certificates_from_answer(content: bytes, apiv3_key: str) -> Mapping[str, Cer
     try:
         listed = msgspec.json.decode(content, type=_List).data
         return {one.serial_no: _opened(one, apiv3_key) for one in listed}
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError, UnprovedError) as error:
         detail = f"the certificates have another form: {type(error).__name__}"
         raise PlatformUnavailableError(detail, code="BAD_ANSWER") from None
 
@@ -153,16 +153,13 @@ class KeyRing:
 
 def _opened(listed: _Listed, apiv3_key: str) -> Certificate:
     sealed = listed.encrypt_certificate
-    if sealed.algorithm != "AEAD_AES_256_GCM":
-        raise ValueError("sealed in another way")
-    pem: str | None = aes_decrypt(
+    pem = unsealed(
+        algorithm=sealed.algorithm,
         nonce=sealed.nonce,
         ciphertext=sealed.ciphertext,
         associated_data=sealed.associated_data,
         apiv3_key=apiv3_key,
     )
-    if pem is None:
-        raise ValueError("sealed with another key")
     certificate = load_pem_x509_certificate(pem.encode())
     key = certificate.public_key()
     if not isinstance(key, RSAPublicKey) or key.key_size < RSA_BITS_MIN:

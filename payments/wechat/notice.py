@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from wechatpayv3.async_.utils import aes_decrypt
 
 from payments.contract import (
     Notice,
@@ -20,7 +19,7 @@ from payments.contract import (
 )
 from payments.wechat.orders import trade_from_content
 from payments.wechat.refunds import STATUSES, refund_from_notice
-from payments.wechat.signing import UnprovedError, prove
+from payments.wechat.signing import UnprovedError, prove, unsealed
 
 BODY_BYTES_MAX = 64 * 1024  # a real one is about 1 kB
 
@@ -119,21 +118,21 @@ def _refund_notice(event_type: str, content: str) -> RefundNotice:
 def _unsealed(text: str, apiv3_key: str) -> tuple[Envelope, str]:
     try:
         envelope = msgspec.json.decode(text, type=Envelope)
-        resource = envelope.resource
-        if envelope.resource_type != "encrypt-resource":
-            raise NoticeRejectedError("the resource is of another type")
-        if resource.algorithm != "AEAD_AES_256_GCM":
-            raise NoticeRejectedError("the resource is encrypted in another way")
-        content: str | None = aes_decrypt(
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise NoticeRejectedError(f"the body has another form: {type(error).__name__}") from None
+    if envelope.resource_type != "encrypt-resource":
+        raise NoticeRejectedError("the resource is of another type")
+    resource = envelope.resource
+    try:
+        content = unsealed(
+            algorithm=resource.algorithm,
             nonce=resource.nonce,
             ciphertext=resource.ciphertext,
             associated_data=resource.associated_data,
             apiv3_key=apiv3_key,
         )
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise NoticeRejectedError(f"the body has another form: {type(error).__name__}") from None
-    if content is None:
-        raise NoticeRejectedError("the resource cannot be decrypted with the merchant's key")
+    except UnprovedError as error:
+        raise NoticeRejectedError(str(error)) from None
     return envelope, content
 
 

@@ -1,4 +1,4 @@
-"""WeChat Pay's signature over an answer or a notice: window, allow-list, then the mathematics.
+"""What WeChat Pay signs, and what it seals: window, allow-list, then the mathematics.
 
 The SDK checks no timestamp, fetches certificates for a serial it does not know, and fails where
 the signature type is left out; here none of that can happen.
@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from wechatpayv3.async_.utils import rsa_verify
+from wechatpayv3.async_.utils import aes_decrypt, rsa_verify
 
 SIGNATURE_TYPE = "WECHATPAY2-SHA256-RSA2048"
+SEAL = "AEAD_AES_256_GCM"
 WINDOW_S = 300  # what the official SDKs allow
 _HEADER_CHARACTERS_MAX = 1024
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -52,3 +53,18 @@ def prove(
         raise UnprovedError("the serial is unknown")
     if not rsa_verify(timestamp, nonce, text, signature, key):
         raise UnprovedError("the signature is wrong")
+
+
+def unsealed(
+    *, algorithm: str, nonce: str, ciphertext: str, associated_data: str, apiv3_key: str
+) -> str:
+    """What was sealed with the merchant's APIv3 key; UnprovedError if it was not."""
+    if algorithm != SEAL:
+        raise UnprovedError("the resource is encrypted in another way")
+    try:
+        content: str | None = aes_decrypt(nonce, ciphertext, associated_data, apiv3_key)
+    except ValueError as error:  # no base64, no UTF-8, a nonce of another length
+        raise UnprovedError(f"the resource has another form: {type(error).__name__}") from None
+    if content is None:
+        raise UnprovedError("the resource cannot be decrypted with the merchant's key")
+    return content
