@@ -5,19 +5,56 @@ any blanks), so the outer object is walked by hand to cut them out; re-encoding 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from payments.alipay.errors import may_be_unsigned, unproven
 from payments.alipay.signing import is_signed
+from payments.contract import PlatformUnavailableError
 
 _BLANK = " \t\r\n"
 
 
-def read_answer(raw: bytes, method: str, key: RSAPublicKey) -> Mapping[str, str]:
-    """The verified inner object, its scalars as text; raises PlatformUnavailableError."""
+class UnknownCertificateError(PlatformUnavailableError):
+    """An answer signed with a certificate that we do not know; `number` names it."""
+
+    def __init__(self, method: str, number: str) -> None:
+        super().__init__(f"{method}: signed with an unknown certificate", code="CERTIFICATE")
+        self.number = number
+
+
+def read_answer(
+    raw: bytes, method: str, key_of: Callable[[str], RSAPublicKey | None]
+) -> Mapping[str, str]:
+    """The verified inner object, its scalars as text; raises PlatformUnavailableError.
+
+    `key_of` has the key of a certificate's number ("" where the answer names none), or None:
+    UnknownCertificateError.
+    """
+    answer, signed, members = _read(raw, method)
+    signature = members.get("sign", "")
+    if not signature and may_be_unsigned(answer):
+        return answer
+    number = members.get("alipay_cert_sn", "")
+    if not isinstance(signature, str) or not signature or not isinstance(number, str):
+        raise unproven(method, "the answer is not signed")
+    key = key_of(number)
+    if key is None:
+        raise UnknownCertificateError(method, number)
+    if not is_signed(key, signed, signature):
+        raise unproven(method, "the answer is not signed by Alipay's key")
+    return answer
+
+
+def read_unproven(raw: bytes, method: str) -> Mapping[str, str]:
+    """The inner object, whoever wrote it: only for what proves itself."""
+    return _read(raw, method)[0]
+
+
+def _read(raw: bytes, method: str) -> tuple[Mapping[str, str], bytes, Mapping[str, Any]]:
+    """The inner object's scalars, the bytes of it, and what stands beside it."""
     try:
         text = raw.decode("utf-8")
         members = _members(text)
@@ -28,12 +65,8 @@ def read_answer(raw: bytes, method: str, key: RSAPublicKey) -> Mapping[str, str]
     if not isinstance(value, dict):
         raise unproven(method, f"the answer has no {name}")
     answer = {field: item for field, item in value.items() if isinstance(item, str)}
-    signature = members.get("sign", ("", 0, 0))[0]
-    if not signature and may_be_unsigned(answer):
-        return answer
-    if not isinstance(signature, str) or not is_signed(key, text[start:end].encode(), signature):
-        raise unproven(method, "the answer is not signed by Alipay's key")
-    return answer
+    beside = {field: item for field, (item, _, _) in members.items()}
+    return answer, text[start:end].encode(), beside
 
 
 def _members(text: str) -> dict[str, tuple[Any, int, int]]:

@@ -10,7 +10,6 @@ from payments.alipay import bills, errors, notice, orders, refunds
 from payments.alipay.config import AlipayMerchant
 from payments.alipay.downloads import fetch
 from payments.alipay.gateway import Gateway, in_time, tried
-from payments.alipay.sdk import Sdk, load_sdk
 from payments.contract import (
     Bill,
     MerchantConfigError,
@@ -44,11 +43,10 @@ class AlipayPlatform:
         self.app_id = merchant.app_id
         self._merchant = merchant
         self._gateway = Gateway(merchant, gateway_url)
-        self._sdk: Sdk | None = None
 
     async def create(self, request: PaymentRequest, now: datetime) -> Mapping[str, str]:
         """`{"url"}` of the page to open (wap) or `{"code_url"}` of the QR code, with the number."""
-        params = orders.order_params(await self._models(), self._merchant, request, now)
+        params = orders.order_params(await self._gateway.sdk(), self._merchant, request, now)
         if request.method is Method.ALIPAY_WAP:
             url = self._gateway.page_url(params, now)
             return {"url": url, "out_trade_no": request.out_trade_no}
@@ -61,7 +59,7 @@ class AlipayPlatform:
 
     async def query(self, out_trade_no: str, now: datetime) -> Trade:
         """The trade; UNKNOWN also means that nobody scanned or opened it yet."""
-        params = orders.query_params(await self._models(), out_trade_no)
+        params = orders.query_params(await self._gateway.sdk(), out_trade_no)
         try:
             async with in_time(orders.QUERY):
                 answer = await self._gateway.call(params, now, out_trade_no=out_trade_no)
@@ -73,7 +71,7 @@ class AlipayPlatform:
 
     async def close(self, out_trade_no: str, now: datetime) -> None:
         """Close an unpaid trade; a paid one raises PlatformRefusedError."""
-        params = orders.close_params(await self._models(), out_trade_no)
+        params = orders.close_params(await self._gateway.sdk(), out_trade_no)
         async with in_time(orders.CLOSE):
             try:
                 await self._gateway.call(params, now, out_trade_no=out_trade_no)
@@ -92,7 +90,7 @@ class AlipayPlatform:
         PROCESSING where Alipay took it and says no more. A refusal counts only after a question
         for the refund: an earlier try may have given it back.
         """
-        params = refunds.refund_params(await self._models(), request)
+        params = refunds.refund_params(await self._gateway.sdk(), request)
         async with in_time(refunds.REFUND):
             try:
                 answer = await self._gateway.call(params, now, out_trade_no=request.out_trade_no)
@@ -108,7 +106,7 @@ class AlipayPlatform:
 
     async def query_refund(self, out_trade_no: str, out_refund_no: str, now: datetime) -> Refund:
         """The refund; UNKNOWN also means that it may be on its way (ask after ten seconds)."""
-        params = refunds.refund_query_params(await self._models(), out_trade_no, out_refund_no)
+        params = refunds.refund_query_params(await self._gateway.sdk(), out_trade_no, out_refund_no)
         try:
             async with in_time(refunds.REFUND_QUERY):
                 answer = await self._gateway.call(params, now)
@@ -124,7 +122,7 @@ class AlipayPlatform:
     async def fetch_bill(self, day: date, now: datetime) -> Bill:
         """A Chinese day's bill; without entries where nobody paid. Takes up to BILL_TOTAL_S."""
         bills.check_over(day, now)
-        params = bills.bill_params(await self._models(), day)
+        params = bills.bill_params(await self._gateway.sdk(), day)
         async with in_time(bills.BILL_URL, BILL_TOTAL_S):
             try:
                 content = await tried(lambda: self._download(params, now))
@@ -136,9 +134,10 @@ class AlipayPlatform:
                 raise
             return await asyncio.to_thread(bills.read_bill, content, day, self.merchant_id)
 
-    def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:  # noqa: ARG002 - Alipay redelivers for 25 h: no time window
-        """Verify and read a notice; raises NoticeRejectedError."""
-        return notice.parse_notice(headers, body, self._gateway.public_key, self._merchant)
+    def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
+        """Verify and read a notice; raises NoticeRejectedError. Alipay redelivers for 25 h."""
+        keys = self._gateway.keyring.keys(now)
+        return notice.parse_notice(headers, body, keys, self._merchant)
 
     def acknowledge(self, *, accepted: bool, reason: str = "") -> NoticeAnswer:  # noqa: ARG002 - Alipay's answer has no place for a reason
         """`success`, or `failure` for another delivery."""
@@ -147,11 +146,6 @@ class AlipayPlatform:
     async def aclose(self) -> None:
         """Close connections."""
         await self._gateway.aclose()
-
-    async def _models(self) -> Sdk:
-        if self._sdk is None:
-            self._sdk = await asyncio.to_thread(load_sdk)
-        return self._sdk
 
     async def _download(self, params: Mapping[str, str], now: datetime) -> bytes:
         answer = await self._gateway.call_once(params, now)

@@ -11,13 +11,16 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from payments.alipay import errors, signing
-from payments.alipay.answers import read_answer
-from payments.alipay.config import PRIVATE_KEY_SETTING, PUBLIC_KEY_SETTING, AlipayMerchant
+from payments.alipay.answers import UnknownCertificateError, read_answer, read_unproven
+from payments.alipay.config import PRIVATE_KEY_SETTING, AlipayMerchant
 from payments.alipay.downloads import bounded, is_loopback
 from payments.alipay.formats import shanghai_text
+from payments.alipay.keyring import Keyring
+from payments.alipay.sdk import Sdk, asked, load_sdk
 from payments.contract import PlatformRefusedError, PlatformUnavailableError
 from payments.tls import trusted_roots
 
+DOWNLOAD = "alipay.open.app.alipaycert.download"
 ANSWER_BYTES_MAX = 262_144
 ATTEMPTS_MAX = 3
 BACKOFF_S = 0.2  # doubled each time, with full jitter on top
@@ -42,9 +45,11 @@ class Gateway:
     def __init__(self, merchant: AlipayMerchant, url: str) -> None:
         self.url = url
         self.is_local = is_loopback(urlsplit(url).hostname or "")
-        self.public_key = signing.public_key(merchant.alipay_public_key_pem, PUBLIC_KEY_SETTING)
+        self.keyring = Keyring(merchant)
         self._app_id = merchant.app_id
         self._private_key = signing.private_key(merchant.private_key_pem, PRIVATE_KEY_SETTING)
+        self._sdk: Sdk | None = None
+        self._learning = asyncio.Lock()
         # A proxy of the environment is for the real platform, never for this machine.
         self._http = httpx.AsyncClient(
             verify=trusted_roots(),
@@ -68,9 +73,12 @@ class Gateway:
     ) -> Mapping[str, str]:
         """As `call`, tried once."""
         method = params["method"]
-        asked = self._signed(params, now)
-        body = {_BODY_FIELD: asked.pop(_BODY_FIELD)}
-        answer = read_answer(await self._post(method, asked, body), method, self.public_key)
+        raw = await self._post(params, now)
+        try:
+            answer = read_answer(raw, method, lambda number: self.keyring.key(number, now))
+        except UnknownCertificateError as error:
+            await self._learn(error.number, now)
+            answer = read_answer(raw, method, lambda number: self.keyring.key(number, now))
         if answer.get("code") != errors.OK:
             raise errors.refusal(method, answer)
         for name, value in about.items():
@@ -83,19 +91,44 @@ class Gateway:
         await self._http.aclose()
 
     def _signed(self, params: Mapping[str, str], now: datetime) -> dict[str, str]:
-        asked = {
+        signed = {
             **params,
+            **self.keyring.names,
             "app_id": self._app_id,
             "format": "json",
             "charset": "utf-8",
             "sign_type": "RSA2",
             "timestamp": shanghai_text(now),
         }
-        content = signing.canonical(asked, without=frozenset({"sign"}))
-        asked["sign"] = signing.sign(self._private_key, content.encode("utf-8"))
-        return asked
+        content = signing.canonical(signed, without=frozenset({"sign"}))
+        signed["sign"] = signing.sign(self._private_key, content.encode("utf-8"))
+        return signed
 
-    async def _post(self, method: str, query: Mapping[str, str], body: Mapping[str, str]) -> bytes:
+    async def sdk(self) -> Sdk:
+        """The official models, imported when they are first needed."""
+        if self._sdk is None:
+            self._sdk = await asyncio.to_thread(load_sdk)
+        return self._sdk
+
+    async def _learn(self, number: str, now: datetime) -> None:
+        """Fetch the certificate with this number; it proves itself, so its answer need not."""
+        async with self._learning:
+            if self.keyring.key(number, now) is not None:
+                return  # somebody else's answer named it too
+            sdk = await self.sdk()
+            params = asked(sdk.certificate, alipay_cert_sn=number)
+            answer = read_unproven(await self._post(params, now), DOWNLOAD)
+            if answer.get("code") != errors.OK:
+                raise errors.undecided(errors.refusal(DOWNLOAD, answer))
+            try:
+                self.keyring.learn(number, answer.get("alipay_cert_content", ""), now)
+            except ValueError as error:
+                raise errors.unproven(DOWNLOAD, str(error)) from error
+
+    async def _post(self, params: Mapping[str, str], now: datetime) -> bytes:
+        method = params["method"]
+        query = self._signed(params, now)
+        body = {_BODY_FIELD: query.pop(_BODY_FIELD)}
         try:
             async with (
                 asyncio.timeout(CALL_TIMEOUT_S),

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -17,27 +17,36 @@ FIELDS_MAX = 128
 FORM = "application/x-www-form-urlencoded"
 
 _UNSIGNED = frozenset({"sign", "sign_type"})
+_CERTIFICATE = "alipay_cert_sn"  # stands beside the signature where there are certificates
 
 # A redelivery is sent later and signed anew; `notify_id` stays and names the notice. So the time
 # of sending and the signature take no part in the digest, every other signed field does.
-_OF_THE_DELIVERY = _UNSIGNED | {"notify_time"}
+_OF_THE_DELIVERY = _UNSIGNED | {"notify_time", _CERTIFICATE}
 
 _NAME = re.compile(rb"[A-Za-z0-9_]{1,64}")
 _CHARSETS = {"utf-8": "utf-8", "utf8": "utf-8", "gbk": "gbk", "gb2312": "gbk"}
 
 
 def parse_notice(
-    headers: Mapping[str, str], body: bytes, key: RSAPublicKey, merchant: AlipayMerchant
+    headers: Mapping[str, str], body: bytes, keys: Sequence[RSAPublicKey], merchant: AlipayMerchant
 ) -> Notice:
-    """Verify and read a notice; raises NoticeRejectedError and nothing else."""
+    """Verify by any of the keys and read; raises NoticeRejectedError and nothing else.
+
+    Nothing is fetched: a notice by a certificate of tomorrow is rejected and comes again, and by
+    then the answer to a query has named that certificate.
+    """
     content_type = headers.get("content-type", FORM).partition(";")[0].strip().lower()
     if content_type != FORM:
         raise NoticeRejectedError("not a form", code="form")
     fields, charset = _fields(body)
     if fields.get("sign_type") != "RSA2":
         raise NoticeRejectedError("the signature is not of type RSA2", code="sign_type")
-    content = canonical(fields, without=_UNSIGNED)
-    if not is_signed(key, content.encode(charset), fields.get("sign", "")):
+    contents = {
+        canonical(fields, without=without).encode(charset)
+        for without in (_UNSIGNED, _UNSIGNED | {_CERTIFICATE})
+    }
+    signature = fields.get("sign", "")
+    if not any(is_signed(key, content, signature) for key in keys for content in contents):
         raise NoticeRejectedError("the signature is not Alipay's", code="sign")
     # The key is Alipay's for one app of one merchant; `seller_id` is optional in their notice.
     seller_id = fields.get("seller_id") or merchant.seller_id

@@ -20,12 +20,16 @@ class Sdk:
     refund: Classes
     refund_query: Classes
     bill_url: Classes
+    certificate: Classes
 
 
 def load_sdk() -> Sdk:
     """Import the SDK's classes: 0.35 s the first time, so never at start and never on the loop."""
     from alipay.aop.api.domain.AlipayDataDataserviceBillDownloadurlQueryModel import (
         AlipayDataDataserviceBillDownloadurlQueryModel,
+    )
+    from alipay.aop.api.domain.AlipayOpenAppAlipaycertDownloadModel import (
+        AlipayOpenAppAlipaycertDownloadModel,
     )
     from alipay.aop.api.domain.AlipayTradeCloseModel import AlipayTradeCloseModel
     from alipay.aop.api.domain.AlipayTradeFastpayRefundQueryModel import (
@@ -37,6 +41,9 @@ def load_sdk() -> Sdk:
     from alipay.aop.api.domain.AlipayTradeWapPayModel import AlipayTradeWapPayModel
     from alipay.aop.api.request.AlipayDataDataserviceBillDownloadurlQueryRequest import (
         AlipayDataDataserviceBillDownloadurlQueryRequest,
+    )
+    from alipay.aop.api.request.AlipayOpenAppAlipaycertDownloadRequest import (
+        AlipayOpenAppAlipaycertDownloadRequest,
     )
     from alipay.aop.api.request.AlipayTradeCloseRequest import AlipayTradeCloseRequest
     from alipay.aop.api.request.AlipayTradeFastpayRefundQueryRequest import (
@@ -58,6 +65,7 @@ def load_sdk() -> Sdk:
             AlipayDataDataserviceBillDownloadurlQueryRequest,
             AlipayDataDataserviceBillDownloadurlQueryModel,
         ),
+        certificate=(AlipayOpenAppAlipaycertDownloadRequest, AlipayOpenAppAlipaycertDownloadModel),
     )
 
 

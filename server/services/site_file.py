@@ -53,12 +53,18 @@ class WeChatTable(Table):
 
 
 class AlipayTable(Table):
-    """[merchant.alipay]; the *_file keys are paths relative to the site file."""
+    """[merchant.alipay]; the *_file keys are paths relative to the site file.
+
+    Either `alipay_public_key_file`, or the three certificates (which of them, its room says).
+    """
 
     app_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{6,32}$")]
     seller_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{6,32}$")]
     private_key_file: str
-    alipay_public_key_file: str
+    alipay_public_key_file: str | None = None
+    app_cert_file: str | None = None
+    alipay_cert_file: str | None = None
+    alipay_root_cert_file: str | None = None
 
 
 class MerchantsTable(Table):
@@ -210,7 +216,7 @@ class KnownCodes:
 
 
 def merchant_settings(merchant: WeChatTable | AlipayTable, folder: Path) -> dict[str, object]:
-    """A merchant's table with its files as absolute paths."""
+    """A merchant's table with its files as absolute paths; what is not there is left out."""
     return {
         key: str(folder / value) if key.endswith("_file") else value
         for key, value in merchant.model_dump(exclude_none=True).items()

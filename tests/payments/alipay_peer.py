@@ -44,6 +44,7 @@ class AlipayPeer:
     fetched: list[bytes] = field(default_factory=list)  # the heads of what was fetched
     asked: list[Asked] = field(default_factory=list)
     key: RSAPrivateKey = field(default_factory=lambda: rsa_key("platform"))
+    beside: dict[str, str] = field(default_factory=dict)  # what stands next to each signature
     url: str = ""
 
     def says(self, method: str, *answers: Content | bytes | None) -> None:
@@ -82,7 +83,7 @@ class AlipayPeer:
         said = script.pop(0) if len(script) > 1 else script[0]
         if said is None or isinstance(said, bytes):
             return said
-        return http(signed_answer(query["method"], said, self.key))
+        return http(signed_answer(query["method"], said, self.key, **self.beside))
 
 
 def signed_answer(method: str, content: Content, key: RSAPrivateKey, **beside: str) -> bytes:

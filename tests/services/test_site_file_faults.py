@@ -2,15 +2,23 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from payments.sandbox.keys import ensure_keys
 from server.merchants import unusable_settings
-from server.services.site_file import KnownCodes, ProfileFacts, SiteFileError
+from server.services.site_file import (
+    KnownCodes,
+    ProfileFacts,
+    SiteFileError,
+    merchant_settings,
+)
 from server.services.site_import import import_site
 from server.services.site_parsing import parse_site_file
+from tests.payments.alipay_certificates import ALIPAY as ALIPAY_CERT
+from tests.payments.alipay_certificates import ROOT, issued, pem
 from tests.services.test_site_import import NOW
 
 PROFILES = {
@@ -234,6 +242,60 @@ def test_how_the_platform_proves_itself_is_said_or_understood(
     with pytest.raises(SiteFileError) as caught:
         parse()
     assert [one.place for one in caught.value.faults] == [f"merchant.wechat.{setting}"]
+
+
+CERTIFICATES = """
+app_cert_file = "keys/app.crt"
+alipay_cert_file = "keys/alipay.crt"
+alipay_root_cert_file = "keys/root.crt"
+"""
+
+
+@pytest.mark.parametrize(
+    ("ways", "places"),
+    [
+        pytest.param('alipay_public_key_file = "keys/alipay_platform.pem"', [], id="a key"),
+        pytest.param(CERTIFICATES, [], id="certificates"),
+        pytest.param("", ["alipay_public_key_file"], id="neither"),
+        pytest.param(
+            'alipay_public_key_file = "keys/alipay_platform.pem"' + CERTIFICATES,
+            ["alipay_cert_file", "alipay_root_cert_file", "app_cert_file"],
+            id="both",
+        ),
+        pytest.param(
+            'app_cert_file = "keys/app.crt"',
+            ["alipay_cert_file", "alipay_root_cert_file"],
+            id="not all",
+        ),
+        pytest.param(
+            CERTIFICATES.replace("app.crt", "none.crt"), ["app_cert_file"], id="no such file"
+        ),
+    ],
+)
+def test_alipay_goes_by_a_key_or_by_certificates(
+    tmp_path: Path, ways: str, places: list[str]
+) -> None:
+    keys = ensure_keys(tmp_path / "keys")
+    certificate = issued("2088-2021", keys.alipay_app)
+    for file, text in (
+        ("app", pem(certificate)),
+        ("alipay", pem(ALIPAY_CERT)),
+        ("root", pem(ROOT)),
+    ):
+        (tmp_path / "keys" / f"{file}.crt").write_text(text, encoding="ascii")
+    content = SITE + ALIPAY.replace('alipay_public_key_file = "keys/empty.pem"', ways)
+
+    if places:
+        assert faulty_places(content, tmp_path) == [f"merchant.alipay.{one}" for one in places]
+    else:
+        document = parse_site_file(content, tmp_path, PROFILES, KnownCodes(), usable)
+        assert document.tables.merchant.alipay is not None
+        settings = merchant_settings(document.tables.merchant.alipay, tmp_path)
+        assert None not in settings.values()
+
+
+def usable(platform: str, settings: Mapping[str, object]) -> Sequence[tuple[str, str]]:
+    return unusable_settings(platform, settings, is_production=False)
 
 
 @pytest.mark.parametrize(
