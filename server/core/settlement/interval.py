@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import accumulate, groupby, pairwise
-from operator import eq, ge, gt, sub
+from operator import eq, ge, sub
 from typing import NamedTuple
 
 from server.core.errors import InvalidInputError
@@ -117,7 +117,7 @@ def _totals_wh(segment: Segment, before_wh: int) -> list[int]:
     """What was counted at each of a device's readings, added to what others before it counted."""
     ratio, rollover_wh = segment.transformer_ratio, segment.rollover_wh
     registers = [reading[1] for reading in segment.readings]
-    if not any(map(gt, registers, registers[1:])):  # it did not roll over
+    if registers == sorted(registers):  # it did not roll over
         base_wh = before_wh - registers[0] * ratio if registers else before_wh
         return [base_wh + register_wh * ratio for register_wh in registers]
     rises = (rise_wh(*pair, rollover_wh) * ratio for pair in pairwise(registers))
