@@ -24,7 +24,7 @@ async def end_tenancy(
 ) -> tuple[MovedOut, int]:
     """End a tenancy and ask the shop's meters what they show; how many could be asked."""
     now = context.clock()
-    wish = MoveOut(shop.site_id, shop.code, at, reason, tenancy_id)
+    wish = MoveOut(shop.site_id, shop.code, _second(at), reason, tenancy_id)
     moved = await move_out(wish, manager, now)
     asked = await ask_shop(
         shop.shop_id, JobKind.READ, requested_by=manager.name, now=now, timeout_s=READ_WITHIN_S
@@ -38,7 +38,12 @@ async def begin_tenancy(
     context: WebContext, shop: ShopLine, manager: Manager, at: datetime, reason: str
 ) -> MovedIn:
     """Open a tenancy; whoever drives the shop's relays hears of it."""
-    wish = MoveIn(shop.site_id, shop.code, at, reason)
+    wish = MoveIn(shop.site_id, shop.code, _second(at), reason)
     moved = await move_in(wish, manager, context.clock())
     await announce_tenancies(context.wakeups, [moved.tenancy_id])
     return moved
+
+
+def _second(at: datetime) -> datetime:
+    """What answers and pages can say: sent back, it is the same instant."""
+    return at.replace(microsecond=0)

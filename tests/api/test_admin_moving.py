@@ -29,7 +29,7 @@ async def test_out_paid_and_the_next_one_in(people: People) -> None:
     wish = {"at": now.isoformat(), "reason": "租约到期"}
     status, left = await people.post("finance", "/shops/A102/move-out", wish)
     assert (status, left["orders_closed"], left["meters_asked"]) == (201, 0, 0)
-    again = {**wish, "tenancy_id": left["tenancy_id"]}
+    again = {**wish, "at": left["at"], "tenancy_id": left["tenancy_id"]}
     assert await people.post("owner", "/shops/A102/move-out", again) == (201, left)
     ended = (await people.send("read_only", "GET", "/shops/A102/move-outs")).json()["items"]
     assert [one["tenancy_id"] for one in ended] == [left["tenancy_id"]]

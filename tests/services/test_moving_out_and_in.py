@@ -172,6 +172,13 @@ async def test_what_is_refused_when_nobody_lives_there(house: House) -> None:
     await refused(house, VACANT)
 
 
+async def test_fixed_charges_that_are_taken_forbid_an_earlier_end(house: House) -> None:
+    """Also where the day's energy is still open: nothing of them is ever given back."""
+    await rows(pool(), "UPDATE tenancy SET first_open_day = '2026-05-20'")
+    with pytest.raises(MallwattError, match="fixed charges of 2026-05-21"):
+        await house.leave(LEFT - DAY)
+
+
 async def test_each_wallet_is_settled_for_itself(house: House) -> None:
     await house.leave()
     first = await house.pay(520)
