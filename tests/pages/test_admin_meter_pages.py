@@ -216,6 +216,21 @@ async def test_what_cannot_be_is_told_on_the_form_again(mall: Mall) -> None:
     assert await rows(pool(), "SELECT 1 FROM meter_exchange") == []
 
 
+async def test_an_exchange_before_a_reading_of_the_old_meter_is_told_to_be_too_early(
+    mall: Mall,
+) -> None:
+    await let_earlier(mall, 1)
+    for ago, register_wh in ((40, 5_000), (30, 6_000)):
+        await read(mall, ago, register_wh)
+    async with _client(mall, "engineer") as client:
+        query = exchange_typed(mall, at=minute(mall, 35), final_kwh="5.5", first_kwh="6.5")
+        answer = await client.get(EXCHANGE, params=query)
+        assert (answer.status_code, "此时间之后仍有旧表读数" in answer.text) == (409, True)
+        later = query | {"at": minute(mall, 30) + ":30", "final_kwh": "6.1"}
+        answer = await client.get(EXCHANGE, params=later)
+        assert (answer.status_code, "确认换表记录" in answer.text) == (200, True)
+
+
 async def test_other_roles_see_no_way_and_find_none(mall: Mall) -> None:
     day = await waiting_day(mall)
     for role, may_exchange, may_close in (
