@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from server.models import database
+from server.services.money_by_hand import KINDS
 from tests.http import http_client
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import Mall
@@ -79,6 +80,27 @@ async def test_a_second_person_sees_all_and_the_first_cannot_decide(log_in: Open
     await page.click("button[value=approve]")
     assert "已通过" in await page.inner_text("[role=status]")
     assert (await _books())[2] == 474_400
+
+
+ASKED = """
+INSERT INTO approval (no, site_id, kind, act, asked_by_id, asked_at, expires_at)
+SELECT $1, (SELECT id FROM site LIMIT 1), $2, $3::jsonb, id, now(), now() + interval '1 day'
+FROM manager WHERE name = 'finance'
+"""
+
+
+async def test_every_kind_of_asking_is_shown_with_what_it_has(mall: Mall) -> None:
+    """Not each is about a wallet, a method or a receipt."""
+    plain = {"shop": "A101", "amount_fen": 100, "subject": "shop:A101", "reason": "为何"}
+    payout = plain | {"method": "cash", "reference": "V-77", "refund_no": "R-5"}
+    for kind in KINDS:
+        act = payout if kind == "refund_payout" else plain
+        await database.rows(database.pool(), ASKED, kind, kind, database.to_json(act))
+    async with _client(mall, "owner") as client:
+        shown = await client.get("/admin/approvals")
+    assert (shown.status_code, shown.text.count("为何")) == (200, len(KINDS))
+    for fact in ("V-77", "R-5", "退款线下支付", "现金"):
+        assert fact in shown.text
 
 
 async def test_what_was_taken_at_the_desk_is_taken_back_by_two(log_in: OpenPage) -> None:
