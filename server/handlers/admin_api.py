@@ -4,9 +4,10 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import empty
 
 from server.core.supply.control_state import ControlState
-from server.handlers import admin_kiosks, admin_money_shapes
+from server.handlers import admin_kiosks, admin_money_shapes, admin_refund_shapes
 from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
 from server.handlers.admin_money import add_approvals, add_money
+from server.handlers.admin_refunds import add_cases, add_refunds
 from server.handlers.admin_regions import asked_binding_code
 from server.handlers.admin_sessions import api_manager
 from server.handlers.supply_acts import ask_for
@@ -24,11 +25,14 @@ from server.services.managers import Manager
 def blueprint(context: WebContext) -> Blueprint:
     """The routes under /api/admin/v1."""
     room = Blueprint("admin_api", url_prefix=PREFIX)
-    attach(room, (*OPERATIONS, *admin_money_shapes.OPERATIONS, *admin_kiosks.OPERATIONS))
+    shapes = (admin_money_shapes, admin_refund_shapes, admin_kiosks)
+    attach(room, [*OPERATIONS, *(one for room_ in shapes for one in room_.OPERATIONS)])
     _add_sessions(room, context)
     _add_shops(room, context)
     add_money(room, context)
     add_approvals(room, context)
+    add_refunds(room, context)
+    add_cases(room, context)
     admin_kiosks.add_kiosk_calls(room, context)
     return room
 

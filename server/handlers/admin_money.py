@@ -116,6 +116,7 @@ async def answer_outcome(context: WebContext, done: Outcome, tenancy_id: int) ->
 
 
 def idempotency_key(request: Request) -> str | None:
+    """The header's key, None without one; InvalidInputError for another text."""
     """The header of that name, checked; None where there is none."""
     sent = request.headers.getall("idempotency-key", [])
     if not sent:

@@ -241,12 +241,12 @@ def is_stale(read_at: datetime | None, now: datetime) -> bool:
 
 
 # $1: the one site, or NULL. The balance is the contract's: wallet - open days - reserved refunds
-# (no refund can be reserved yet), the state core/supply/state.shown_state, the rest is_switching().
+# (as services/balances has it), the state core/supply/state.shown_state, the rest is_switching().
 _SHOPS = """
 SELECT s.id AS shop_id, s.site_id, st.code AS site_code, s.code, s.name, s.token AS shop_token,
     t.id AS tenancy_id, t.supply_state, t.supply_reasons AS reasons,
-    CASE WHEN t.id IS NOT NULL THEN coalesce(w.balance_fen, 0) - coalesce(o.amount_fen, 0) END
-        AS balance_fen,
+    CASE WHEN t.id IS NOT NULL THEN coalesce(w.balance_fen, 0) - coalesce(o.amount_fen, 0)
+        - coalesce(waits.amount_fen, 0) END AS balance_fen,
     coalesce((p.rules -> 'low_balance_fen' ->> 0)::bigint, 10000) AS low_balance_fen,
     m.last_reading_at, coalesce(m.findings, 0) AS findings, coalesce(m.cases, 0) AS cases,
     coalesce(m.any_disconnected, false) AS any_disconnected,
@@ -262,6 +262,10 @@ LEFT JOIN supply_policy p ON p.site_id = s.site_id AND p.code = s.supply_policy_
 LEFT JOIN LATERAL (
     SELECT sum(amount_fen)::bigint AS amount_fen FROM open_day WHERE tenancy_id = t.id
 ) o ON true
+LEFT JOIN LATERAL (
+    SELECT sum(amount_fen)::bigint AS amount_fen FROM refund
+    WHERE tenancy_id = t.id AND status = 'waiting' AND wallet = 'electricity_wallet'
+) waits ON true
 LEFT JOIN LATERAL (
     SELECT max(ms.read_at) AS last_reading_at,
         count(*) FILTER (WHERE ms.finding IS NOT NULL) AS findings,
