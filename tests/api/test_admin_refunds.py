@@ -80,7 +80,7 @@ async def test_a_refund_that_cannot_be_is_refused(people: People) -> None:
         ("finance", "A101", {**WISH, "amount_fen": 500_001}, 409, "above_available"),
         ("finance", "A101", {**WISH, "amount_fen": 0}, 422, "invalid_input"),
         ("finance", "A101", {**WISH, "reason": "  "}, 422, "reason_needed"),
-        ("finance", "A101", {**WISH, "wallet": "gold"}, 422, "invalid_input"),
+        ("finance", "A101", {**WISH, "wallet": "gold"}, 400, "invalid_body"),
         ("engineer", "A101", WISH, 403, "forbidden"),
         ("finance", "NO", WISH, 404, "not_found"),
     ):
@@ -103,7 +103,7 @@ async def test_a_case_is_decided_once_by_whoever_may(people: People) -> None:
         ("finance", {**wish, "shop": "NO"}, 422, "shop_needed"),
         ("finance", {"decision": "credit", "reason": "核对"}, 422, "shop_needed"),
         ("finance", {"decision": "seen", "reason": "核对"}, 409, "not_for_this_case"),
-        ("finance", {**wish, "decision": "steal"}, 422, "invalid_input"),
+        ("finance", {**wish, "decision": "steal"}, 400, "invalid_body"),
     ):
         answer = await people.post(who, path, body)
         assert (answer[0], answer[1]["code"]) == (status, problem), body
