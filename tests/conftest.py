@@ -13,12 +13,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import structlog
+from argon2 import PasswordHasher
 from hypothesis import HealthCheck, Phase, settings
 
 from server.local.browser import find_browser
 from server.local.postgres import EmbeddedPostgres
 from server.local.redis import EmbeddedRedis
 from server.models.database import migrate_database
+from server.services import managers
 from server.services.readings import forget_months
 from server.services.site_rules import forget_site_rules
 from tests.databases import (
@@ -96,6 +98,24 @@ def plain_logs() -> Iterator[None]:
     )
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def product_hasher() -> PasswordHasher:
+    """How the product keeps passwords, at its full cost."""
+    return managers._hasher
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords(product_hasher: PasswordHasher) -> Iterator[None]:
+    """The same argon2 at a small cost: the full one takes a sixth of a second of the processors.
+
+    The processes of tests/outside have it, and `product_hasher`'s test.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        patch.setattr(managers, "_hasher", quick)
+        yield
 
 
 @pytest.fixture(scope="session")

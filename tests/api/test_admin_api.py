@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from argon2 import PasswordHasher
 
 from server.core.errors import ConflictError, InvalidInputError
 from server.models import database
@@ -106,6 +107,23 @@ async def test_unknown_names_and_wrong_passwords_look_alike(client: httpx.AsyncC
     problems = [{**answer.json(), "request_id": ""} for answer in answers]
     assert problems[0] == problems[1] == problems[2]
     assert (problems[0]["status"], problems[0]["code"]) == (401, "wrong_login")
+
+
+async def test_a_kept_password_costs_its_thief_what_argon2_recommends(
+    mall: Mall,
+    client: httpx.AsyncClient,
+    product_hasher: PasswordHasher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(managers, "_hasher", product_hasher)
+    await managers.add("slow", PASSWORD, Role.FINANCE, mall.site_id, mall.clock())
+    [kept] = await database.rows(
+        database.pool(), "SELECT password_hash FROM manager WHERE name = 'slow'"
+    )
+    assert kept["password_hash"].startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    for password, status in ((PASSWORD, 201), ("wrong wrong", 401)):
+        answer = await client.post("/sessions", json={"name": "slow", "password": password})
+        assert answer.status_code == status
 
 
 async def test_guessing_is_limited_for_right_passwords_too(client: httpx.AsyncClient) -> None:

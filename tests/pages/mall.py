@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from argon2 import PasswordHasher
 from sanic import Sanic
 
 from server.app import create_web_app
@@ -179,8 +178,8 @@ async def control(site_id: int, code: str, **columns: object) -> None:
 
 @lru_cache(maxsize=1)
 def password_hash() -> str:
-    """The digest of everybody's password: a quick one, for tests log in all the time."""
-    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+    """The digest of everybody's password."""
+    return managers._hasher.hash(PASSWORD)
 
 
 async def import_mall(folder: Path, code: str, name: str, now: datetime) -> int:
