@@ -6,9 +6,11 @@ midnights of Chinese time. Everything here is pure, and may take seconds: run it
 """
 
 import hashlib
+import io
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import NamedTuple, Never
 
@@ -38,6 +40,7 @@ _SUMMARY = (
     "总交易单数", "应结订单总金额", "退款总金额", "充值券退款总金额", "手续费总金额",
     "订单总金额", "申请退款总金额",
 )  # fmt: skip
+_FEES = "手续费总金额"
 _STATUSES = {
     "SUCCESS": RefundStatus.SUCCEEDED,
     "PROCESSING": RefundStatus.PROCESSING,
@@ -125,9 +128,12 @@ def read_bill(packed: bytes, offer: Offer, merchant_id: str, day: date) -> Bill:
         _unsound("hash", "is not a SHA-1")
     if hashlib.sha1(unpacked, usedforsecurity=False).hexdigest() != expected:
         _unsound("hash", "is not that of the file")
-    rows, summary = _tables(unpacked)
-    entries = [entry for row in rows if (entry := _entry(row, merchant_id, day)) is not None]
-    _check_sums(rows, summary)
+    lines, sums, entries = _Lines(unpacked), _Sums(), []
+    for row in lines:
+        sums.add(row)
+        if (entry := _entry(row, merchant_id, day)) is not None:
+            entries.append(entry)
+    sums.check(lines.summary)
     return Bill(
         platform=Platform.WECHAT,
         merchant_id=merchant_id,
@@ -150,21 +156,33 @@ def _unpacked(packed: bytes) -> bytes:
     return unpacked
 
 
-def _tables(unpacked: bytes) -> tuple[list[_Row], Sequence[str]]:
-    """The rows, and the cells of the last line."""
+class _Lines:
+    """The rows of a bill, one at a time; after the last one `summary` has the cells of the end."""
+
+    def __init__(self, unpacked: bytes) -> None:
+        self.summary: Sequence[str] = ()
+        self._content = unpacked.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+
+    def __iter__(self) -> Iterator[_Row]:
+        lines = (_text(line) for line in io.BytesIO(self._content))
+        if next(lines, "") != ",".join(_COLUMNS):
+            _unsound("columns", "are others (a bill of 27 is read: 开通免充值优惠券 gives it)")
+        behind: deque[str] = deque()  # the last two lines are the summary's
+        for number, line in enumerate(lines):
+            behind.append(line)
+            if len(behind) > 2:
+                cells = _cells(behind.popleft(), len(_COLUMNS), f"line {number}")
+                yield _Row(*cells)
+        if len(behind) < 2 or behind[0] != ",".join(_SUMMARY):
+            _unsound("summary", "is missing, or names others")
+        self.summary = _cells(behind[1], len(_SUMMARY), "summary")
+
+
+def _text(line: bytes) -> str:
     try:
-        lines = unpacked.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+        return line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         _unsound("file", "is not UTF-8")
-    if lines[0] != ",".join(_COLUMNS):
-        _unsound("columns", "are others (a bill of 27 columns is read: 开通免充值优惠券 gives it)")
-    if len(lines) < 3 or lines[-2] != ",".join(_SUMMARY):
-        _unsound("summary", "is missing, or names others")
-    rows = []
-    for number, line in enumerate(lines[1:-2], start=2):
-        cells = _cells(line, len(_COLUMNS), f"line {number}")
-        rows.append(_Row(*cells))
-    return rows, _cells(lines[-1], len(_SUMMARY), "summary")
 
 
 def _cells(line: str, count: int, place: str) -> list[str]:
@@ -235,29 +253,32 @@ def _reversal(row: _Row, day: date) -> BillEntry | None:
     )
 
 
-def _check_sums(rows: Sequence[_Row], summary: Sequence[str]) -> None:
-    count = _COUNT.fullmatch(summary[0])
-    if count is None or int(count[1]) != len(rows):
-        _unsound("summary", f"counts {summary[0][:20]!r}, and there are {len(rows)} rows")
-    for name, text, cells in (
-        (_SUMMARY[1], summary[1], (row.settled for row in rows)),
-        (_SUMMARY[2], summary[2], (row.refund_settled for row in rows)),
-        (_SUMMARY[3], summary[3], (row.refund_coupons for row in rows)),
-        (_SUMMARY[5], summary[5], (row.total for row in rows)),
-        (_SUMMARY[6], summary[6], (row.refund for row in rows)),
-    ):
-        _check_sum(name, _milli(text), _sum(cells))
-    fees = _sum(row.fee for row in rows)  # the one total that the platform may have rounded
-    _check_sum(_SUMMARY[4], _rounded_fen(_milli(summary[4])), _rounded_fen(fees))
+class _Sums:
+    """What the rows add up to, in thousandths of a fen."""
 
+    def __init__(self) -> None:
+        self._count = 0
+        self._totals = [0] * (len(_SUMMARY) - 1)
 
-def _sum(cells: Iterable[str]) -> int:
-    return sum(map(_milli, cells))
+    def add(self, row: _Row) -> None:
+        """Count a row."""
+        cells = row.settled, row.refund_settled, row.refund_coupons, row.fee, row.total, row.refund
+        self._count += 1
+        self._totals = [
+            total + _milli(cell) for total, cell in zip(self._totals, cells, strict=True)
+        ]
 
-
-def _check_sum(name: str, told: int, found: int) -> None:
-    if told != found:
-        _unsound("summary", f"{name} is not the sum of the rows")
+    def check(self, summary: Sequence[str]) -> None:
+        """Raise BillUnsoundError unless the summary says the same."""
+        count = _COUNT.fullmatch(summary[0])
+        if count is None or int(count[1]) != self._count:
+            _unsound("summary", f"counts {summary[0][:20]!r}, and there are {self._count} rows")
+        for name, text, found in zip(_SUMMARY[1:], summary[1:], self._totals, strict=True):
+            exact = name != _FEES  # the one total that the platform may have rounded
+            if _milli(text) != found and (
+                exact or _rounded_fen(_milli(text)) != _rounded_fen(found)
+            ):
+                _unsound("summary", f"{name} is not the sum of the rows")
 
 
 def _milli(text: str) -> int:

@@ -351,7 +351,10 @@ async def test_an_endless_answer_is_cut_off(
         await platform.query(NO, NOW)
 
 
-async def test_a_platform_that_is_not_there_is_unavailable(merchant: WeChatMerchant) -> None:
+async def test_a_platform_that_is_not_there_is_unavailable(
+    merchant: WeChatMerchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "BACKOFF_S", 0.001)
     nowhere = build(merchant, "http://127.0.0.1:1")
     with pytest.raises(PlatformUnavailableError, match="ConnectError"):
         await nowhere.query(NO, NOW)
