@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ from payments.contract import (
     Method,
     Notice,
     NoticeAnswer,
+    NoticeRejectedError,
+    PaymentError,
     PaymentRequest,
     Platform,
     PlatformRefusedError,
@@ -27,6 +30,8 @@ from payments.contract import (
 )
 
 BILL_TOTAL_S = 90.0  # nobody waits for a bill
+NO_TRADE = "certificate"
+LOOK_PAUSE = timedelta(minutes=1)  # whoever posts forged notices makes no more calls than that
 ZIP_BYTES_MAX = 32 * 1024 * 1024
 
 T = TypeVar("T")
@@ -43,6 +48,8 @@ class AlipayPlatform:
         self.app_id = merchant.app_id
         self._merchant = merchant
         self._gateway = Gateway(merchant, gateway_url)
+        self._looked_at: datetime | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def create(self, request: PaymentRequest, now: datetime) -> Mapping[str, str]:
         """`{"url"}` of the page to open (wap) or `{"code_url"}` of the QR code, with the number."""
@@ -135,9 +142,18 @@ class AlipayPlatform:
             return await asyncio.to_thread(bills.read_bill, content, day, self.merchant_id)
 
     def parse_notice(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
-        """Verify and read a notice; raises NoticeRejectedError. Alipay redelivers for 25 h."""
+        """Verify and read a notice; raises NoticeRejectedError. Alipay redelivers for 25 h.
+
+        In certificate mode what nobody signed may be signed by a certificate of tomorrow: a call
+        in the background, once in LOOK_PAUSE at most, finds out which one Alipay uses now.
+        """
         keys = self._gateway.keyring.keys(now)
-        return notice.parse_notice(headers, body, keys, self._merchant)
+        try:
+            return notice.parse_notice(headers, body, keys, self._merchant)
+        except NoticeRejectedError as error:
+            if error.code == "sign" and self._gateway.keyring.names:
+                self._look_later(now)
+            raise
 
     def acknowledge(self, *, accepted: bool, reason: str = "") -> NoticeAnswer:  # noqa: ARG002 - Alipay's answer has no place for a reason
         """`success`, or `failure` for another delivery."""
@@ -145,7 +161,27 @@ class AlipayPlatform:
 
     async def aclose(self) -> None:
         """Close connections."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
         await self._gateway.aclose()
+
+    def _look_later(self, now: datetime) -> None:
+        if self._looked_at is not None and abs(now - self._looked_at) < LOOK_PAUSE:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # a notice read outside of a loop: the next call finds out
+        self._looked_at = now
+        self._looking = loop.create_task(self._look(now))
+
+    async def _look(self, now: datetime) -> None:
+        """Ask for a trade that there is not: the answer names the certificate in use."""
+        params = orders.query_params(await self._gateway.sdk(), NO_TRADE)
+        with suppress(PaymentError):
+            await self._gateway.call_once(params, now)
 
     async def _download(self, params: Mapping[str, str], now: datetime) -> bytes:
         answer = await self._gateway.call_once(params, now)

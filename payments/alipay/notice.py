@@ -32,8 +32,7 @@ def parse_notice(
 ) -> Notice:
     """Verify by any of the keys and read; raises NoticeRejectedError and nothing else.
 
-    Nothing is fetched: a notice by a certificate of tomorrow is rejected and comes again, and by
-    then the answer to a query has named that certificate.
+    A notice by a certificate that is not known yet is rejected, and comes again.
     """
     content_type = headers.get("content-type", FORM).partition(";")[0].strip().lower()
     if content_type != FORM:

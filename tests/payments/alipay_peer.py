@@ -46,6 +46,12 @@ class AlipayPeer:
     key: RSAPrivateKey = field(default_factory=lambda: rsa_key("platform"))
     beside: dict[str, str] = field(default_factory=dict)  # what stands next to each signature
     url: str = ""
+    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def wait_for(self, method: str, count: int = 1) -> None:
+        """Until so many calls of a method came."""
+        async with asyncio.timeout(5), self.arrived:
+            await self.arrived.wait_for(lambda: self.methods().count(method) >= count)
 
     def says(self, method: str, *answers: Content | bytes | None) -> None:
         """What to answer from now on; bytes are a whole HTTP answer."""
@@ -68,7 +74,9 @@ class AlipayPeer:
             self.fetched.append(head)
             reply = self.files.get(urlsplit(target).path)
         else:
-            reply = self._answer(target, body)
+            async with self.arrived:
+                reply = self._answer(target, body)
+                self.arrived.notify_all()
         if reply is not None:
             writer.write(reply)
             with contextlib.suppress(ConnectionError):  # the client may have had enough

@@ -237,21 +237,37 @@ def notice(key: RSAPrivateKey, **beside: str) -> bytes:
     return urlencode(PAID | {"sign_type": "RSA2", "sign": sign} | beside).encode()
 
 
-async def test_notices_count_by_the_certificates_that_answers_named(
-    peer: AlipayPeer, alipay: AlipayPlatform
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_notice_by_a_new_certificate_counts_when_it_comes_again(
+    peer: AlipayPeer, alipay: AlipayPlatform, *, named: bool
 ) -> None:
     number = certificates.number_of(NEW)
+    body = notice(NEW_KEY, **({"alipay_cert_sn": number} if named else {}))
     first = alipay.parse_notice({}, notice(rsa_key("platform")), NOW)
-    with pytest.raises(NoticeRejectedError):
-        alipay.parse_notice({}, notice(NEW_KEY, alipay_cert_sn=number), NOW)
-    assert not peer.asked  # a notice makes nobody ask for anything
     changes_to(peer, NEW)
+    for _ in range(5):
+        with pytest.raises(NoticeRejectedError):
+            alipay.parse_notice({}, body, NOW)
+    assert not peer.asked  # to read a notice sends nothing; what it made us ask comes after
+    await peer.wait_for(DOWNLOAD)
     await alipay.query("T1", NOW)
 
-    again = alipay.parse_notice({}, notice(NEW_KEY, alipay_cert_sn=number), NOW)
+    again = alipay.parse_notice({}, body, NOW)
 
-    assert first.trade == again.trade
-    assert first.digest == again.digest
+    assert (again.trade, again.digest) == (first.trade, first.digest)
+    assert peer.methods().count(QUERY) == 2
+
+
+async def test_forged_notices_make_one_call_a_minute(
+    peer: AlipayPeer, alipay: AlipayPlatform
+) -> None:
+    for seconds in range(0, 61, 10):
+        with pytest.raises(NoticeRejectedError):
+            alipay.parse_notice({}, notice(rsa_key("stranger")), NOW + timedelta(seconds=seconds))
+        await peer.wait_for(QUERY)
+    await peer.wait_for(QUERY, 2)
+
+    assert peer.methods() == [QUERY, QUERY]
 
 
 async def test_no_notice_counts_by_a_certificate_out_of_its_time(alipay: AlipayPlatform) -> None:
