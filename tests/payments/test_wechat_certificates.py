@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from payments.contract import (
     NoticeRejectedError,
@@ -34,6 +36,7 @@ from payments.wechat.config import WeChatMerchant
 from tests.fakes.keys import rsa_key
 from tests.payments.peer import Peer, http_answer
 from tests.payments.test_wechat_client import NO, WAITING
+from tests.payments.wechat_notices import APIV3_KEY, JSON, encoded
 from tests.payments.wechat_wire import NOW, refused, signed
 
 VECTOR = Path(__file__).parents[1] / "vectors" / "wechatpay" / "certificates.json"
@@ -207,6 +210,14 @@ def test_a_certificate_of_another_kind_spoils_the_answer(
 def test_an_answer_of_another_form_brings_none(content: bytes) -> None:
     with pytest.raises(PlatformUnavailableError, match="another form"):
         certificates_from_answer(content, "0" * 32)
+
+
+@given(
+    data=JSON | st.lists(st.fixed_dictionaries({"serial_no": JSON, "encrypt_certificate": JSON}))
+)
+def test_whatever_is_answered_brings_certificates_or_none(data: object) -> None:
+    with pytest.raises(PlatformUnavailableError):
+        certificates_from_answer(encoded({"data": data}), APIV3_KEY)
 
 
 @pytest.mark.parametrize(

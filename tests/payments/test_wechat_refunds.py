@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from payments.contract import (
     PlatformRefusedError,
@@ -21,7 +23,9 @@ from payments.sandbox.keys import SandboxKeys
 from payments.wechat import calls
 from payments.wechat.client import WeChatPlatform, build
 from payments.wechat.config import WeChatMerchant
+from payments.wechat.refunds import refund_from_answer
 from tests.payments.peer import Peer, http_answer
+from tests.payments.wechat_notices import JSON, encoded
 from tests.payments.wechat_wire import NOW, refused, signed
 
 NO, REFUND_NO = "T20260524000001", "R20260524000001"
@@ -196,6 +200,18 @@ async def test_a_signed_answer_to_another_question_is_no_answer(
     peer.answers(signed(ACCEPTED | change, keys.wechat_platform))
     with pytest.raises(PlatformUnavailableError, match=reason):
         await platform.refund(REQUEST, NOW)
+
+
+@given(changes=st.fixed_dictionaries({}, optional=dict.fromkeys(SUCCEEDED, JSON)) | JSON)
+def test_whatever_is_answered_is_this_refund_or_none(changes: object) -> None:
+    content = encoded(SUCCEEDED | changes if isinstance(changes, dict) else changes)
+    try:
+        refund = refund_from_answer(content, "1900000109", NO, REFUND_NO)
+    except PlatformUnavailableError:
+        return
+    assert (refund.out_trade_no, refund.out_refund_no) == (NO, REFUND_NO)
+    assert refund.refund_fen is not None
+    assert refund.refund_fen > 0
 
 
 async def test_an_answer_that_does_not_prove_itself_is_no_answer(
