@@ -77,7 +77,7 @@ class _Gateway:
         """Signed JSON; only the wap page answers a browser, with its way to the pay page."""
         params = {**_flat(request.args), **_flat(request.form or {})}
         if params.get("method") == WAP_PAY:
-            return await self._wap_pay(params)
+            return await self._wap_pay(request, params)
         method = params.get("method", "")
         name, act = self._calls.get(method, ("unknown", _unknown))
 
@@ -103,13 +103,17 @@ class _Gateway:
             raise Refusal("20000", "aop.unknow-error", "系统繁忙") from error
         return {"code": "10000", "msg": "Success"} | facts
 
-    async def _wap_pay(self, params: Mapping[str, str]) -> HTTPResponse:
-        try:
-            self._trades.wire.verify(params)
-            order = await self._trades.order(params)
-        except Refusal as refusal:
-            return text(f"{refusal.sub_code}: {refusal.sub_msg}", status=400)
-        return redirect(f"/pay/alipay/{order.out_trade_no}")
+    async def _wap_pay(self, request: Request, params: Mapping[str, str]) -> HTTPResponse:
+        async def answer() -> HTTPResponse:
+            try:
+                self._trades.wire.verify(params)
+                alipay_certificates.check(params, self._sandbox.signing)
+                order = await self._trades.order(params)
+            except Refusal as refusal:
+                return text(f"{refusal.sub_code}: {refusal.sub_msg}", status=400)
+            return redirect(f"/pay/alipay/{order.out_trade_no}")
+
+        return await through(self._sandbox, Platform.ALIPAY, "order", request, answer)
 
     async def _certificate(self, params: Mapping[str, str]) -> dict[str, str]:
         return alipay_certificates.download(params, self._sandbox.signing)

@@ -126,6 +126,7 @@ class OrderBook:
         self._orders: dict[tuple[str, ...], Order] = {}
         self._refunds: dict[tuple[str, ...], Refund] = {}
         self._refunds_of: dict[tuple[str, ...], dict[tuple[str, ...], Refund]] = {}
+        self._numbered: dict[tuple[str, str], Refund] = {}
         self._newest: dict[tuple[str, str], tuple[str, ...]] = {}
         self._paid_as: dict[tuple[str, str], tuple[str, ...]] = {}
         self._prepaid: dict[str, tuple[str, ...]] = {}
@@ -164,6 +165,10 @@ class OrderBook:
     def refund(self, *key: str) -> Refund | None:
         """The refund with this key (`Refund.key`)."""
         return self._refunds.get(key)
+
+    def refund_numbered(self, platform: Platform, out_refund_no: str) -> Refund | None:
+        """The refund with this number that changed last, of any order."""
+        return self._numbered.get((platform.value, out_refund_no))
 
     def refunds(self, platform: Platform) -> Iterator[Refund]:
         """Every refund of a platform, oldest first."""
@@ -221,6 +226,7 @@ class OrderBook:
                 self._prepaid[entry.payload["prepay_id"]] = entry.key
         else:
             self._refunds[entry.key] = entry
+            self._numbered[(entry.platform.value, entry.out_refund_no)] = entry
             self._refunds_of.setdefault(entry.order_key, {})[entry.key] = entry
 
 

@@ -74,15 +74,13 @@ class Control:
         self._sandbox.notices.release(platform)
 
     async def settle(self, platform: Platform, number: str, state: RefundState) -> Refund:
-        """Say what became of the newest refund with this number, also after it was said."""
-        found = [
-            one for one in self._sandbox.orders.refunds(platform) if one.out_refund_no == number
-        ]
-        if not found:
+        """Say what became of the refund with this number, also after it was said."""
+        refund = self._sandbox.orders.refund_numbered(platform, number)
+        if refund is None:
             raise ControlError(f"no refund {number}")
         if platform is Platform.ALIPAY:
-            return await self._refunds.settle(found[-1], state)
-        return await wechat_refunds.settle(self._sandbox, found[-1], state)
+            return await self._refunds.settle(refund, state)
+        return await wechat_refunds.settle(self._sandbox, refund, state)
 
     def balance(self, platform: Platform, fen: int | None) -> None:
         """What the merchant has to give back from; None: no end of it."""

@@ -11,7 +11,7 @@ import httpx
 from payments.tls import trusted_roots
 
 DELIVERIES_MAX = 10_000
-DELIVERIES_AT_ONCE_MAX = 50
+DELIVERIES_AT_ONCE = 50
 ACTS_MAX = 10_000
 NOTICE_TIMEOUT_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024
@@ -52,10 +52,10 @@ class NotifierFullError(Exception):
 class Notifier:
     """Posts notices as tasks: bounded in number, retried on schedule, cancelled by `aclose`."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], at_once: int = DELIVERIES_AT_ONCE) -> None:
         self._now = now
         self._tasks: dict[tuple[str, ...], asyncio.Task[None]] = {}
-        self._places = asyncio.Semaphore(DELIVERIES_AT_ONCE_MAX)
+        self._places = asyncio.Semaphore(at_once)
         self._client = httpx.AsyncClient(
             verify=trusted_roots(), timeout=NOTICE_TIMEOUT_S, trust_env=False
         )

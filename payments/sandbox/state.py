@@ -12,7 +12,7 @@ from payments.sandbox.faults import Faults, Kind
 from payments.sandbox.files import Files
 from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.notices import Notices
-from payments.sandbox.notifier import Later, Notifier
+from payments.sandbox.notifier import DELIVERIES_AT_ONCE, Later, Notifier
 from payments.sandbox.signing import Signer, Signing
 
 _FLAWS = (Kind.WRONG_SIGNATURE, Kind.SIGNTEST)
@@ -28,6 +28,7 @@ class Pace:
 
     wechat_notice_s: Sequence[float] = (0.0, 0.5, 0.5, 1.0, 6.0, 20.0, 40.0, *(60.0,) * 9)
     alipay_notice_s: Sequence[float] = (0, 1, 2, 5, 15, 60, 240, 600, 600, 3600, 7200, 21600, 54000)
+    notices_at_once: int = DELIVERIES_AT_ONCE
     refund_s: float = 1.0  # from accepted to done
     refunds_apart: timedelta = timedelta(minutes=1)  # WeChat Pay: requests for one order
 
@@ -107,13 +108,13 @@ def open_sandbox(
     pace: Pace | None = None,
 ) -> Sandbox:
     """A sandbox with its books open; `now` is the machine's clock unless given."""
-    clock = now or (lambda: datetime.now(UTC))
+    clock, told = now or (lambda: datetime.now(UTC)), pace or Pace()
     return Sandbox(
         public_url=public_url.rstrip("/"),
         data=data,
         keys=keys,
         orders=OrderBook(data / "orders.sqlite"),
-        notifier=Notifier(clock),
+        notifier=Notifier(clock, told.notices_at_once),
         now=clock,
-        pace=pace or Pace(),
+        pace=told,
     )

@@ -222,7 +222,13 @@ class Yard:
         self.clock.at += timedelta(**by)
 
 
-QUICK = Pace(wechat_notice_s=(0, 0.01, 0.01), alipay_notice_s=(0, 0.01, 0.01), refund_s=0)
+# httpx looks at each of its connections for each request: fewer of them are faster.
+QUICK = Pace(
+    wechat_notice_s=(0, 0.01, 0.01),
+    alipay_notice_s=(0, 0.01, 0.01),
+    notices_at_once=12,
+    refund_s=0,
+)
 
 
 @asynccontextmanager
