@@ -23,6 +23,18 @@ class Sent:
     channel_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What was bought in the mini-program and is delivered at once: nothing is carried.
+
+    `transaction_id`: the platform's number of the payment; `address`: the payer's openid.
+    """
+
+    transaction_id: str
+    address: str
+    description: str
+
+
 class ChannelError(Exception):
     """A channel did not take a message; `transient`: the same call may succeed later."""
 
@@ -50,4 +62,12 @@ class LoginProvider(Protocol):
 
     async def openid(self, code: str) -> str:
         """The person's openid; raises ChannelError (final: the code is wrong or used)."""
+        ...
+
+
+class ShippingDesk(Protocol):
+    """Is told what was delivered; until then WeChat holds the money of some mini-programs back."""
+
+    async def tell_shipped(self, shipment: Shipment, now: datetime) -> None:
+        """Tell it; what was told before is no error. Raises ChannelError."""
         ...

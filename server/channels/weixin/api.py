@@ -12,7 +12,7 @@ import requests
 from wechatpy.client import WeChatClient
 from wechatpy.exceptions import WeChatClientException
 
-from server.channels.contract import Message
+from server.channels.contract import Message, Shipment
 from server.channels.weixin import errors
 from server.channels.weixin.fields import fit_fields
 from server.channels.weixin.http import BoundedSession
@@ -20,6 +20,10 @@ from server.channels.weixin.tokens import TokenStore
 
 TOKEN_MARGIN_S = 300  # WeChat keeps the old token alive for five minutes after a renewal
 CODE_WIDTH_PX = 430
+BY_TRANSACTION_ID = 2  # the other way is by merchant and out_trade_no
+VIRTUAL_GOODS = 3
+ALL_AT_ONCE = 1
+ITEM_CHARS_MAX = 120
 
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -54,6 +58,28 @@ class WeixinApi(WeChatClient):  # type: ignore[misc]  # wechatpy ships no types
         if not isinstance(answer, Mapping) or answer.get("errcode") != 0:
             raise errors.bad_answer("the answer has no errcode")
         return str(answer.get("msgid", ""))  # taken over is taken over, named or not
+
+    def tell_shipped(self, shipment: Shipment, told_at: str) -> None:
+        """Say that what a payment was for is delivered: virtual goods, all at once."""
+        answer = _typed(
+            lambda: self.post(
+                "wxa/sec/order/upload_shipping_info",
+                api_base_url=f"{self._url}/",
+                data={
+                    "order_key": {
+                        "order_number_type": BY_TRANSACTION_ID,
+                        "transaction_id": shipment.transaction_id,
+                    },
+                    "logistics_type": VIRTUAL_GOODS,
+                    "delivery_mode": ALL_AT_ONCE,
+                    "shipping_list": [{"item_desc": shipment.description[:ITEM_CHARS_MAX]}],
+                    "upload_time": told_at,
+                    "payer": {"openid": shipment.address},
+                },
+            )
+        )
+        if not isinstance(answer, Mapping) or answer.get("errcode") != 0:
+            raise errors.bad_answer("the answer has no errcode")
 
     def code_picture(self, scene: str, page: str) -> bytes:
         """The picture of a mini-program code that carries `scene`."""

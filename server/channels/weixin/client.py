@@ -1,4 +1,4 @@
-"""The mini-program's WeChat API for the event loop: logins, messages, codes."""
+"""The mini-program's WeChat API for the event loop: logins, messages, codes, shipping."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from server.channels.contract import ChannelError, Message, Sent
+from server.channels.contract import ChannelError, Message, Sent, Shipment
+from server.channels.weixin.errors import SHIPPED_CODES
 from server.channels.weixin.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class WeixinClient:
-    """A MessageChannel and a LoginProvider."""
+    """A MessageChannel, a LoginProvider and a ShippingDesk."""
 
     name = "weixin"
 
@@ -41,6 +42,18 @@ class WeixinClient:
     async def send(self, message: Message, now: datetime) -> Sent:  # noqa: ARG002 - WeChat keeps its own time
         """Hand over a subscribe message; raises ChannelError."""
         return Sent(await self._run(lambda: self._api.send(message)))
+
+    async def tell_shipped(self, shipment: Shipment, now: datetime) -> None:
+        """Say that what was paid for is delivered; raises ChannelError.
+
+        What WeChat knows as shipped is shipped: to say it again would use up its one correction.
+        """
+        told_at = now.isoformat(timespec="milliseconds")
+        try:
+            await self._run(lambda: self._api.tell_shipped(shipment, told_at))
+        except ChannelError as error:
+            if error.code not in SHIPPED_CODES:
+                raise
 
     async def unlimited_code(self, scene: str, page: str) -> bytes:
         """The picture of a mini-program code; raises ChannelError."""

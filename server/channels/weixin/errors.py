@@ -1,6 +1,7 @@
 """WeChat's error codes: which of them may pass on a second try.
 
-Codes: developers.weixin.qq.com, "subscribeMessage.send" and "code2Session".
+Codes: developers.weixin.qq.com, "subscribeMessage.send", "code2Session" and, for shipping,
+/miniprogram/dev/platform-capabilities/business-capabilities/order-shipping/order-shipping.html.
 """
 
 from server.channels.contract import ChannelError
@@ -10,6 +11,12 @@ TOKEN_CODES = frozenset({40001, 40014, 42001})
 
 # Busy or too often; 43108 is a second message to the same person at the same moment.
 TRANSIENT_CODES = TOKEN_CODES | {-1, -1000, 43108, 44990, 45009, 45011, 50001}
+
+# WeChat's desk learns of a payment some time after it was made: a minute, says its staff.
+TRANSIENT_CODES |= {10060001}
+
+# Shipped already; its one correction is used up; nothing else was said than before.
+SHIPPED_CODES = frozenset({"10060002", "10060003", "10060023"})
 
 _TEXT_CHARS_MAX = 200
 
