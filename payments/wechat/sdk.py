@@ -33,7 +33,7 @@ TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=10)
 
 _PORTS = {"http": 80, "https": 443}
-_BYTES_MAX = "answer_bytes_max"  # a request's extension
+_FILE = "mallwatt_file"  # a request's extension: its answer is a file, to be unpacked by us
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -124,13 +124,14 @@ class _Core(AsyncCore):  # type: ignore[misc]  # the SDK has no types
     async def download(self, url: str) -> Answer:
         """A file up to the size of a bill; its URL must be below ours: the signature stays here."""
         path = path_below(self._gate_way, url)
-        response = await self.client.get(
+        async with self.client.stream(
+            "GET",
             self._gate_way + path,
             headers={"Authorization": self._authorization(RequestType.GET, path, None)},
-            extensions={_BYTES_MAX: PACKED_BYTES_MAX},
-        )
-        retry_after = response.headers.get("retry-after", "")
-        return Answer(response.status_code, response.content, retry_after)
+            extensions={_FILE: True},
+        ) as response:
+            content = b"".join([chunk async for chunk in response.aiter_raw()])  # still packed
+        return Answer(response.status_code, content, response.headers.get("retry-after", ""))
 
     async def _send(
         self,
@@ -208,10 +209,12 @@ def _client(base_url: str) -> httpx.AsyncClient:
 
 
 async def _limit(answer: httpx.Response) -> None:
-    if answer.headers.get("content-encoding", "identity") != "identity":  # a kilobyte can be a GB
+    is_file = _FILE in answer.request.extensions
+    packing = answer.headers.get("content-encoding", "identity")
+    if packing != "identity" and not is_file:  # unpacked unasked, and a kilobyte can be a gigabyte
         raise PlatformUnavailableError("the answer is packed unasked", code="BAD_ANSWER")
     if isinstance(answer.stream, httpx.AsyncByteStream):
-        bytes_max = answer.request.extensions.get(_BYTES_MAX, ANSWER_BYTES_MAX)
+        bytes_max = PACKED_BYTES_MAX if is_file else ANSWER_BYTES_MAX
         answer.stream = _Limited(answer.stream, bytes_max)
 
 

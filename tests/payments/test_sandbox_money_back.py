@@ -164,8 +164,14 @@ async def test_a_refund_that_nobody_asked_for_is_unknown(side: Side, number: str
     assert await side.status(request) is RefundStatus.UNKNOWN
 
 
-@pytest.mark.parametrize("kind", [Kind.DROPPED_AFTER, Kind.SERVER_ERROR_AFTER])
-async def test_an_answer_that_is_lost_costs_no_second_refund(
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(Kind.DROPPED, Kind.DROPPED_AFTER, Kind.SERVER_ERROR, Kind.SERVER_ERROR_AFTER),
+        *(Kind.RATE_LIMITED, Kind.WRONG_SIGNATURE),
+    ],
+)
+async def test_trouble_under_way_costs_no_second_refund(
     side: Side, number: str, kind: Kind
 ) -> None:
     request = side.wanted(await side.paid(number))

@@ -396,6 +396,9 @@ async def test_an_answer_that_unpacks_by_itself_is_refused(
     peer: Peer, platform: WeChatPlatform, keys: SandboxKeys
 ) -> None:
     """Its size could not be limited."""
-    peer.answers(http_answer(200, WHOLE.packed, {"Content-Encoding": "gzip"}))
+    packed = http_answer(200, WHOLE.packed, {"Content-Encoding": "gzip"})
+    peer.answers(packed)
     with pytest.raises(PlatformUnavailableError, match="packed unasked"):
         await platform.fetch_bill(DAY, NOW)
+    peer.answers(offered(peer, keys), packed)  # a file is unpacked by us, to a limit
+    assert len((await platform.fetch_bill(DAY, NOW)).entries) == 3
