@@ -158,10 +158,11 @@ class Tenancy(Model):
     """One operator's time in a shop; wallets, top-ups and statements belong to it.
 
     `first_open_day` is the first local day not yet on a statement, `fixed_open_day` the first one
-    whose fixed charges are not yet taken, not before `fixed_try_at`. The supply_* columns are the
-    policy's memory of the current episode; `decide_again_at` is when time alone changes its answer;
-    `notice_memory` is what was told already (core/supply/notices.NoticeFacts). `back_billing_fen`
-    is what was taken for the past without a notice of its own yet, `back_billing_at` when last.
+    whose fixed charges are not yet taken; where that failed, it is not tried before
+    `closing_try_at` or `fixed_try_at`. The supply_* columns are the policy's memory of the current
+    episode; `decide_again_at` is when time alone changes its answer; `notice_memory` is what was
+    told already (core/supply/notices.NoticeFacts). `back_billing_fen` is what was taken for the
+    past without a notice of its own yet, `back_billing_at` when last.
     """
 
     id = fields.BigIntField(primary_key=True)
@@ -178,6 +179,7 @@ class Tenancy(Model):
     first_open_day = fields.DateField(null=True)
     fixed_open_day = fields.DateField(null=True)
     fixed_try_at = fields.DatetimeField(null=True)
+    closing_try_at = fields.DatetimeField(null=True)
     supply_state = fields.CharField(32, default="connected")
     supply_reasons: fields.Field[list[str]] = fields.JSONField()
     supply_decided_at = fields.DatetimeField(null=True)

@@ -50,6 +50,9 @@ ON CONFLICT (tenancy_id) DO UPDATE SET failures = settlement_due.failures + 1,
         + least(10 * power(2, least(settlement_due.failures, 20)), 7200) * interval '1 second'
 """
 
+CLOSING_AGAIN = timedelta(hours=1)
+PUT_CLOSING_ASIDE = "UPDATE tenancy SET closing_try_at = $2 WHERE id = $1"
+
 # Days that no reading reaches any more: a meter was moved, or a manager held its readings apart.
 UNREACHED = """
 DELETE FROM open_day USING unnest($1::bigint[], $2::date[], $3::date[])
@@ -68,6 +71,7 @@ JOIN site ON site.id = tenancy.site_id
 CROSS JOIN LATERAL (SELECT ($1::timestamptz AT TIME ZONE site.timezone)::date AS today) AS local
 WHERE open_day.has_later_reading AND (open_day.day < local.today OR tenancy.closed_at <= $1)
   AND (open_day.complete OR open_day.day <= local.today - site.close_after_days)
+  AND (tenancy.closing_try_at IS NULL OR tenancy.closing_try_at <= $1)
   AND NOT EXISTS (SELECT 1 FROM settlement_due WHERE settlement_due.tenancy_id = tenancy.id)
 ORDER BY open_day.day, open_day.tenancy_id LIMIT $2
 """
@@ -90,7 +94,7 @@ WITH closed AS (
     WHERE open_day.tenancy_id = closed.tenancy_id AND open_day.day = closed.day
     RETURNING open_day.tenancy_id, open_day.amount_fen
 ), done AS (
-    UPDATE tenancy SET first_open_day = closed.day + 1 FROM closed
+    UPDATE tenancy SET first_open_day = closed.day + 1, closing_try_at = NULL FROM closed
     WHERE tenancy.id = closed.tenancy_id
 )
 SELECT tenancy_id, amount_fen FROM gone
@@ -135,8 +139,13 @@ async def waiting_to_settle(now: datetime, limit: int) -> list[int]:
 
 
 async def put_aside(tenancy_id: int, now: datetime) -> None:
-    """Settle or close this tenancy later, and ever later: it failed where others did not."""
+    """Settle this tenancy later, and ever later: it failed where others did not."""
     await rows(pool(), PUT_ASIDE, tenancy_id, now)
+
+
+async def put_closing_aside(tenancy_id: int, now: datetime) -> None:
+    """Close this tenancy's day in an hour: it failed where others did not. It is read on."""
+    await rows(pool(), PUT_CLOSING_ASIDE, tenancy_id, now + CLOSING_AGAIN)
 
 
 async def project_within(

@@ -13,7 +13,7 @@ GRACE = timedelta(hours=1)
 class Why(StrEnum):
     """What a day waits for."""
 
-    FAILED = "failed"  # settling or closing it failed; it is tried again, ever later
+    FAILED = "failed"  # settling or closing it failed; it is tried again later
     NO_METER = "no_meter"
     NO_READING = "no_reading"  # none reaches this day
     NO_LATER_READING = "no_later_reading"
@@ -26,7 +26,7 @@ SELECT site.code AS site_code, shop.code AS shop_code, shop.name AS shop_name,
        tenancy.first_open_day AS day, tenancy.closed_at IS NOT NULL AS moved_out,
        local.today - tenancy.first_open_day AS days,
        tenancy.first_open_day + site.close_after_days AS closes_on, CASE
-           WHEN due.failures > 0 THEN 'failed'
+           WHEN due.failures > 0 OR tenancy.closing_try_at IS NOT NULL THEN 'failed'
            WHEN NOT EXISTS (
                SELECT 1 FROM meter_installation installed WHERE installed.shop_id = shop.id
                AND (installed.removed_at IS NULL OR tenancy.first_open_day
@@ -44,7 +44,7 @@ LEFT JOIN open_day
     ON open_day.tenancy_id = tenancy.id AND open_day.day = tenancy.first_open_day
 LEFT JOIN settlement_due due ON due.tenancy_id = tenancy.id
 WHERE ($2::bigint IS NULL OR site.id = $2) AND ($3::bigint IS NULL OR shop.id = $3)
-  AND (open_day.complete IS NOT TRUE OR due.failures > 0)
+  AND (open_day.complete IS NOT TRUE OR due.failures > 0 OR tenancy.closing_try_at IS NOT NULL)
 ORDER BY tenancy.first_open_day, site.code, shop.code, tenancy.id LIMIT $4
 """
 

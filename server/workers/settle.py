@@ -66,7 +66,7 @@ async def close_ready_days(context: WorkContext) -> int:
             together=together,
             waiting=lambda: settlement.closable(now, BATCH),
             alone=lambda tenancy_id: settlement.close_next_days([tenancy_id], now),
-            put_aside=lambda tenancy_id: settlement.put_aside(tenancy_id, now),
+            put_aside=lambda tenancy_id: settlement.put_closing_aside(tenancy_id, now),
         ),
     )
 

@@ -1023,6 +1023,10 @@ class Migration(migrations.Migration):
                     "fixed_try_at",
                     fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
                 ),
+                (
+                    "closing_try_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
                 ("supply_state", fields.CharField(default="connected", max_length=32)),
                 (
                     "supply_reasons",
