@@ -27,8 +27,10 @@ from payments.contract import (
     TradeStatus,
 )
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
+from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.state import Pace, Sandbox
 from tests.http import http_client
+from tests.payments.shops import QUICK
 
 NOW = datetime(2026, 5, 24, 2, 0, tzinfo=UTC)
 
@@ -86,10 +88,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="module")
-async def sandbox(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> AsyncIterator[Sandbox]:
+async def sandbox(
+    tmp_path_factory: pytest.TempPathFactory, keys: SandboxKeys, clock: Clock
+) -> AsyncIterator[Sandbox]:
     with bind_loopback("127.0.0.1", "0") as place:
         data = tmp_path_factory.mktemp("sandbox")
-        async with serving(SandboxConfig(public_url(place), data, now=clock), place) as running:
+        config = SandboxConfig(public_url(place), data, keys.folder, clock)
+        async with serving(config, place) as running:
             yield running
 
 
@@ -227,12 +232,13 @@ async def test_a_script_pays_and_the_notice_comes_until_success(
 
 
 async def test_a_restarted_sandbox_still_owes_its_notice(
-    ask: PaymentRequest, merchant: Merchant, tmp_path: Path, clock: Clock
+    ask: PaymentRequest, merchant: Merchant, tmp_path: Path, keys: SandboxKeys, clock: Clock
 ) -> None:
     merchant.answers = [b"failure"]
     for paying in (True, False):
         with bind_loopback("127.0.0.1", "0") as place:
-            async with serving(SandboxConfig(public_url(place), tmp_path, now=clock), place) as it:
+            told = SandboxConfig(public_url(place), tmp_path, keys.folder, clock, QUICK)
+            async with serving(told, place) as it:
                 platform = build(merchant_of(it), f"{it.public_url}/gateway.do")
                 if paying:
                     await platform.create(ask, NOW)
