@@ -299,6 +299,18 @@ async def test_serials_that_nobody_knows_make_one_request_a_minute(
     assert asked(peer) == 2
 
 
+async def test_a_clock_that_was_put_back_stops_no_asking(
+    peer: Peer, platform: WeChatPlatform, keys: SandboxKeys
+) -> None:
+    for hours, count in ((0, 1), (-1, 2), (-14, 3)):
+        now = NOW + timedelta(hours=hours)
+        peer.pages[PATH] = handed_out(keys, at=now)
+        with pytest.raises(NoticeRejectedError):
+            platform.parse_notice(probe(serial=NEXT, at=now), b"{}", now)
+        await settled()
+        assert asked(peer) == count
+
+
 @pytest.mark.parametrize("serial", ["PUB_KEY_ID_0119000009999999", "", "A" * 41, "密"])
 async def test_what_is_no_certificates_serial_makes_no_request(
     peer: Peer, platform: WeChatPlatform, serial: str
@@ -344,6 +356,21 @@ async def test_key_and_certificates_count_side_by_side_while_it_changes(
         with pytest.raises(NoticeRejectedError, match="signature is wrong"):
             platform.parse_notice(headers, b"{}", NOW)
     assert peer.received[0].headers["wechatpay-serial"] == keys.platform_public_key_id
+    await platform.aclose()
+
+
+async def test_certificates_may_be_brought_by_what_is_known_already(
+    peer: Peer, merchant: WeChatMerchant, keys: SandboxKeys
+) -> None:
+    """Who holds the key asks to be answered with it."""
+    platform = build(replace(merchant, platform_certificates=True), peer.url)
+    key_id = keys.platform_public_key_id
+    peer.pages[PATH] = handed_out(keys, by=keys.wechat_platform, name=key_id)
+    peer.answers(signed(WAITING, keys.wechat_platform))
+    await platform.query(NO, NOW)
+    await settled()
+    peer.answers(signed(WAITING, OLD_KEY, serial=SERIAL))
+    assert (await platform.query(NO, NOW)).status is TradeStatus.WAITING
     await platform.aclose()
 
 

@@ -331,8 +331,9 @@ async def test_a_pause_longer_than_a_caller_waits_ends_the_call(
     peer: Peer, platform: WeChatPlatform
 ) -> None:
     peer.answers(refused(503, "SYSTEM_ERROR", headers={"Retry-After": "60"}))
-    with pytest.raises(PlatformUnavailableError):
-        await platform.refund(REQUEST, NOW)
+    async with asyncio.timeout(10):  # at once, not after all the time there is
+        with pytest.raises(PlatformUnavailableError):
+            await platform.refund(REQUEST, NOW)
     assert len(peer.received) == 1
 
 
