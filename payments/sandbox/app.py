@@ -18,6 +18,7 @@ from sanic.response import empty
 
 from payments.sandbox import alipay, control, wechat, weixin
 from payments.sandbox.keys import ensure_keys
+from payments.sandbox.notifier import Post
 from payments.sandbox.state import Pace, Sandbox, open_sandbox
 
 App = Sanic[Config, SimpleNamespace]
@@ -38,6 +39,7 @@ class SandboxConfig:
     keys: Path | None = None
     now: Callable[[], datetime] | None = None  # the machine's clock unless given
     pace: Pace | None = None  # the demo's unless given
+    post: Post | None = None  # how notices go out; over HTTP unless given
 
 
 def create_app(config: SandboxConfig) -> App:
@@ -50,6 +52,7 @@ def create_app(config: SandboxConfig) -> App:
         keys=ensure_keys(config.keys or config.data / "keys"),
         now=config.now,
         pace=config.pace,
+        post=config.post,
     )
     app = Sanic(f"mallwatt_sandbox_{uuid.uuid4().hex}", configure_logging=False)
     app.config.REQUEST_MAX_SIZE = REQUEST_BYTES_MAX

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import httpx
 
@@ -49,16 +50,29 @@ class NotifierFullError(Exception):
     """Too much is under way."""
 
 
-class Notifier:
-    """Posts notices as tasks: bounded in number, retried on schedule, cancelled by `aclose`."""
+Post = Callable[[Posting], Awaitable[tuple[int, bytes] | None]]
 
-    def __init__(self, now: Callable[[], datetime], at_once: int = DELIVERIES_AT_ONCE) -> None:
+
+class Notifier:
+    """Posts notices as tasks: bounded in number, retried on schedule, cancelled by `aclose`.
+
+    `post` gives status and body of the answer, or None where there was none: over HTTP unless a
+    merchant in the same process hands in its own door.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        at_once: int = DELIVERIES_AT_ONCE,
+        post: Post | None = None,
+    ) -> None:
         self._now = now
         self._tasks: dict[tuple[str, ...], asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(at_once)
         self._client = httpx.AsyncClient(
             verify=trusted_roots(), timeout=NOTICE_TIMEOUT_S, trust_env=False
         )
+        self._post = post or self._post_http
 
     def send(self, delivery: Delivery) -> None:
         """Start delivering; the same key under way is not started twice."""
@@ -68,7 +82,7 @@ class Notifier:
             raise NotifierFullError(f"{DELIVERIES_MAX} notices are under way")
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
         self._tasks[delivery.key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(delivery.key, None))
+        task.add_done_callback(partial(self._done, delivery.key))
 
     @property
     def count(self) -> int:
@@ -101,6 +115,15 @@ class Notifier:
 
     async def _attempt(self, delivery: Delivery) -> bool:
         posting = delivery.build(self._now())
+        answer = await self._post(posting)
+        if answer is None:
+            return False
+        accepted = delivery.is_accepted(*answer)
+        if not accepted:
+            logger.info("notice to %s was refused: %d", posting.url, answer[0])
+        return accepted
+
+    async def _post_http(self, posting: Posting) -> tuple[int, bytes] | None:
         try:
             async with self._client.stream(
                 "POST", posting.url, headers=dict(posting.headers), content=posting.body
@@ -112,11 +135,12 @@ class Notifier:
                         break
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             logger.info("notice to %s failed: %r", posting.url, error)
-            return False
-        accepted = delivery.is_accepted(answer.status_code, body)
-        if not accepted:
-            logger.info("notice to %s was refused: %d", posting.url, answer.status_code)
-        return accepted
+            return None
+        return answer.status_code, body
+
+    def _done(self, key: tuple[str, ...], task: asyncio.Task[None]) -> None:
+        self._tasks.pop(key, None)
+        _log_failure(task)
 
 
 class Later:
@@ -148,13 +172,17 @@ class Later:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("an act failed", exc_info=error)
+        _log_failure(task)
 
 
 async def _after(delay_s: float, act: Callable[[], Awaitable[object]]) -> None:
     await asyncio.sleep(delay_s)
     await act()
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a notice or an act failed", exc_info=error)
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

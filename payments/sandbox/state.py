@@ -12,7 +12,7 @@ from payments.sandbox.faults import Faults, Kind
 from payments.sandbox.files import Files
 from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.notices import Notices
-from payments.sandbox.notifier import DELIVERIES_AT_ONCE, Later, Notifier
+from payments.sandbox.notifier import DELIVERIES_AT_ONCE, Later, Notifier, Post
 from payments.sandbox.signing import Signer, Signing
 
 _FLAWS = (Kind.WRONG_SIGNATURE, Kind.SIGNTEST)
@@ -106,6 +106,7 @@ def open_sandbox(
     keys: SandboxKeys,
     now: Callable[[], datetime] | None = None,
     pace: Pace | None = None,
+    post: Post | None = None,
 ) -> Sandbox:
     """A sandbox with its books open; `now` is the machine's clock unless given."""
     clock, told = now or (lambda: datetime.now(UTC)), pace or Pace()
@@ -114,7 +115,7 @@ def open_sandbox(
         data=data,
         keys=keys,
         orders=OrderBook(data / "orders.sqlite"),
-        notifier=Notifier(clock, told.notices_at_once),
+        notifier=Notifier(clock, told.notices_at_once, post),
         now=clock,
         pace=told,
     )

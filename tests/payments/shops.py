@@ -22,6 +22,7 @@ from payments.contract import Platform
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
 from payments.sandbox.control import Control
 from payments.sandbox.keys import SandboxKeys
+from payments.sandbox.notifier import Post
 from payments.sandbox.state import Pace, Sandbox
 from tests.http import http_client
 from tests.payments.peer import Received
@@ -232,10 +233,12 @@ QUICK = Pace(
 
 
 @asynccontextmanager
-async def open_yard(data: Path, keys: SandboxKeys, pace: Pace = QUICK) -> AsyncIterator[Yard]:
-    """A sandbox at noon that does at once what it does later."""
+async def open_yard(
+    data: Path, keys: SandboxKeys, pace: Pace = QUICK, post: Post | None = None
+) -> AsyncIterator[Yard]:
+    """A sandbox at noon that does at once what it does later; `post`: a door in this process."""
     clock, place = Clock(), bind_loopback("127.0.0.1", "0")
-    config = SandboxConfig(public_url(place), data, keys.folder, clock, pace)
+    config = SandboxConfig(public_url(place), data, keys.folder, clock, pace, post)
     async with (
         serving(config, place) as running,
         http_client(base_url=running.public_url) as http,

@@ -107,6 +107,35 @@ async def test_each_attempt_is_built_afresh_until_one_is_taken(peer: Peer) -> No
     assert [received.headers["x-attempt"] for received in peer.received] == ["1", "2", "3", "4"]
 
 
+async def test_a_merchant_in_the_same_process_hands_in_its_door() -> None:
+    answers: list[tuple[int, bytes] | None] = [None, (500, b""), (200, b"success")]
+    posted: list[Posting] = []
+
+    async def door(posting: Posting) -> tuple[int, bytes] | None:
+        posted.append(posting)
+        return answers.pop(0)
+
+    notifier, story = Notifier(lambda: NOW, post=door), Story("nowhere", 0, 0, 0, 0)
+    notifier.send(story.delivery)
+    async with asyncio.timeout(5):
+        await notifier.quiet()
+    await notifier.aclose()
+    assert story.accepted_at == [NOW]
+    assert [posting.url for posting in posted] == ["nowhere"] * 3
+
+
+async def test_a_notice_that_cannot_be_made_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def build(_: datetime) -> Posting:
+        raise ValueError("no such key")
+
+    notifier, story = Notifier(lambda: NOW), Story("nowhere", 0)
+    notifier.send(replace(story.delivery, build=build))
+    await notifier.quiet()
+    await notifier.aclose()
+    assert "no such key" in caplog.text
+    assert notifier.count == 0
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://[", "notify", "http://\x00/"])
 async def test_a_merchant_that_cannot_be_reached_is_given_up(
     url: str, caplog: pytest.LogCaptureFixture
