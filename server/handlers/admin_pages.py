@@ -9,11 +9,13 @@ from server.core.errors import (
     UnauthenticatedError,
 )
 from server.core.supply.control_state import ControlState
+from server.handlers.admin_case_pages import add_case_pages
 from server.handlers.admin_day_pages import add_day_pages
 from server.handlers.admin_exchange_pages import add_exchange_pages
 from server.handlers.admin_kiosks import add_kiosk_pages
 from server.handlers.admin_money_pages import add_approval_pages, add_money_pages
 from server.handlers.admin_moving_pages import add_moving_pages
+from server.handlers.admin_refund_pages import add_refund_pages
 from server.handlers.admin_regions import (
     ShopFacts,
     asked_binding_code,
@@ -65,6 +67,8 @@ def blueprint(context: WebContext) -> Blueprint:
     add_kiosk_pages(room, context)
     add_money_pages(room, context)
     add_approval_pages(room, context)
+    add_refund_pages(room, context)
+    add_case_pages(room, context)
     add_day_pages(room, context)
     add_exchange_pages(room, context)
     add_moving_pages(room, context)

@@ -15,7 +15,7 @@ from server.handlers.rendering import fragment
 from server.http.bodies import text_argument
 from server.http.context import WebContext
 from server.http.locale import locale_of
-from server.services import admin_views, approvals, bindings, tenancies, usage
+from server.services import admin_views, approvals, bindings, refund_views, tenancies, usage
 from server.services.admin_views import ActLine, Counts, MeterLine, ShopLine, SiteRef
 from server.services.desk import Receipt, receipts_of
 from server.services.manager_acts import Act, may
@@ -40,6 +40,7 @@ class Overview:
     shops: list[ShopLine]
     more: bool
     waiting: int  # for a second person
+    to_pay: int  # parts of refunds, by hand
     waiting_days: int  # to be closed; no more are counted than DAYS_COUNTED
 
 
@@ -83,6 +84,7 @@ async def gather_overview(request: Request, manager: Manager, now: datetime) -> 
         shops=shops[:SHOPS_ON_PAGE],
         more=len(shops) > SHOPS_ON_PAGE,
         waiting=await approvals.count_waiting(site_id, now),
+        to_pay=await refund_views.count_to_pay(site_id),
         waiting_days=len(await waiting_days(site_id, now, limit=DAYS_COUNTED)),
     )
 

@@ -9,6 +9,7 @@ from playwright.async_api import Page
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import PASSWORD, Mall
 from tests.pages.test_admin_meter_pages import CLOSE, EXCHANGE, exchange_typed, waiting_day
+from tests.pages.test_admin_refund_pages import a_case, a_refund
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 RUN = """async () => (await axe.run()).violations.map(
@@ -43,6 +44,8 @@ async def test_public_pages(mall: Mall, open_page: OpenPage, scheme: str, locale
 async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale: str) -> None:
     day = await waiting_day(mall)
     await mall.kiosk_of("owner")
+    case = f"/admin/cases/{await a_case(mall)}"
+    refund = await a_refund(mall)
     page = await log_in(color_scheme=scheme, locale=locale)
     await _check(page)
     for path in (
@@ -54,6 +57,11 @@ async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale:
         "/admin/shops/A102/adjustment",
         "/admin/shops/A102/move-out",
         "/admin/shops/A102/move-in",
+        "/admin/shops/A102/refund",
+        "/admin/refunds",
+        refund,
+        "/admin/cases",
+        case,
         "/admin/waiting-days",
         f"{CLOSE}?day={day}",
         EXCHANGE,

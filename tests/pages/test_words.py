@@ -6,7 +6,9 @@ from string import Formatter
 import pytest
 
 import web
-from payments.contract import Method
+from payments.contract import Method, Platform
+from server.core.refunds.cases import CaseDecision, CaseKind
+from server.core.refunds.parts import PartState
 from server.core.supply.reasons import Reason
 from server.core.supply.state import Case
 from server.core.tariff.periods import TouPeriod
@@ -35,6 +37,7 @@ CODES = {
         "approval_asked",
         "approval_approved",
         "approval_rejected",
+        *("refund", "refund_payout", "case_credit", "case_decided"),
         CLOSE_ACT,
         EXCHANGE_ACT,
     ],
@@ -50,6 +53,14 @@ CODES = {
         "other_day_first",
         "day_not_over",
         "day_is_complete",
+        *("above_available", "not_to_pay", "case_decided", "not_for_this_case", "shop_needed"),
+        *("no_such_payment", "above_payment"),
+    ],
+    "platform": list(Platform),
+    "part": list(PartState),
+    "payment_case": [
+        *(f"{word}_{kind}" for word in ("kind", "why") for kind in CaseKind),
+        *(f"do_{decision}" for decision in CaseDecision),
     ],
     "period": list(TouPeriod),
     "tick": ["paid", "credited", "commanded", "confirmed"],
