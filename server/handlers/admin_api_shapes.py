@@ -10,8 +10,7 @@ from server.http.openapi import Operation, Parameter
 PREFIX = "/api/admin/v1"
 
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has none
-WORDS = r"^[^\x00]*[^\x00\s][^\x00]*$"  # more than blanks
-Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=WORDS)]
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 

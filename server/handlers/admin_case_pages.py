@@ -19,10 +19,9 @@ from server.http.answers import status_of
 from server.http.bodies import text_argument
 from server.http.context import WebContext
 from server.services import case_decisions, manager_acts, refund_views
-from server.services.adjustments import REASON_MAX
 from server.services.announce import announce_tenancies
 from server.services.case_decisions import Decided, Verdict
-from server.services.manager_acts import Act, may
+from server.services.manager_acts import REASON_MAX, Act, may
 from server.services.managers import Manager
 from server.services.refund_views import CaseView
 

@@ -15,13 +15,12 @@ from server.http.context import WebContext
 from server.services import manager_acts
 from server.services.announce import announce_tenancies
 from server.services.estimated_closes import KnownDay, close_estimated, preview_close
-from server.services.manager_acts import Act, may
+from server.services.manager_acts import REASON_MAX, Act, may
 from server.services.managers import Manager
 from server.services.waiting_days import waiting_days
 
 PATH = "/admin"
 CLOSE_ACT = "day.close_estimated"
-REASON_MAX = 200
 LISTED_MAX = 100
 
 

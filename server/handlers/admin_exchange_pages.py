@@ -32,13 +32,12 @@ from server.services.exchange_previews import (
     preview_exchange,
 )
 from server.services.exchanges import ExchangeWish
-from server.services.manager_acts import Act
+from server.services.manager_acts import REASON_MAX, Act
 from server.services.managers import Manager
 from server.services.wakeups import SETTLE, gateway_topic
 
 PATH = "/admin"
 EXCHANGE_ACT = "meter.exchange"
-REASON_MAX = 200
 FIELDS = ("at", "final_kwh", "first_kwh", "transformer_ratio")
 
 

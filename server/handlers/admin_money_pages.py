@@ -25,7 +25,7 @@ from server.services.adjustments import Adjustment
 from server.services.announce import announce_tenancies
 from server.services.approvals import Decision, Outcome
 from server.services.desk import RECEIPT_NO_MAX, DeskPayment
-from server.services.manager_acts import Act, may
+from server.services.manager_acts import REASON_MAX, Act, may
 from server.services.managers import Manager
 from server.services.money_by_hand import ShopRef
 
@@ -138,7 +138,7 @@ def add_approval_pages(room: Blueprint, context: WebContext) -> None:
     async def decide(request: Request, no: str) -> HTTPResponse:
         manager = await page_manager(request, context, Act.MONEY)
         check_form(request, context, cookie_token(request, MANAGER_COOKIE))
-        reason = form_text(request, "reason", length_max=approvals.REASON_MAX)
+        reason = form_text(request, "reason", length_max=REASON_MAX)
         try:
             decision = Decision(form_text(request, "decision"))
         except ValueError as error:

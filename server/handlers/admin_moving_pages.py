@@ -25,10 +25,9 @@ from server.http.answers import status_of
 from server.http.bodies import text_argument
 from server.http.context import WebContext
 from server.services import manager_acts, move_out_money
-from server.services.adjustments import REASON_MAX
 from server.services.approvals import Outcome
 from server.services.desk import RECEIPT_NO_MAX
-from server.services.manager_acts import Act
+from server.services.manager_acts import REASON_MAX, Act
 from server.services.managers import Manager
 from server.services.move_out_money import Payout, Standing, WriteOff
 from server.services.moving_out import living_in

@@ -41,11 +41,10 @@ from server.http.answers import status_of
 from server.http.bodies import limited_address, text_argument
 from server.http.context import WebContext
 from server.services import manager_acts, managers
-from server.services.manager_acts import Act, may
+from server.services.manager_acts import REASON_MAX, Act, may
 from server.services.managers import SESSION_LIFE, Manager
 
 PATH = "/admin"
-REASON_MAX = 200
 SUPPLY_ACT = "supply"
 TOLD = {"posted", "closed", "exchanged"}
 

@@ -22,9 +22,8 @@ from server.http.answers import status_of
 from server.http.bodies import text_argument
 from server.http.context import WebContext
 from server.services import manager_acts, refund_payouts, refund_views, refunds
-from server.services.adjustments import REASON_MAX
 from server.services.announce import announce_tenancies
-from server.services.manager_acts import Act, may
+from server.services.manager_acts import REASON_MAX, Act, may
 from server.services.managers import Manager
 from server.services.refund_payouts import REFERENCE_MAX
 from server.services.refund_starts import RefundWish

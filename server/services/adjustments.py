@@ -10,18 +10,9 @@ from server.models.database import Connection
 from server.services.emergency_credit import end_within
 from server.services.journal import Posted, post
 from server.services.locks import lock_open_tenancy
+from server.services.manager_acts import check_reason
 from server.services.supply import decide_within
 from server.services.top_ups import AMOUNT_FEN_MAX, WALLETS
-
-REASON_MAX = 200
-
-
-def check_reason(reason: str) -> None:
-    """Refuse no reason (`reason_needed`), and one that nobody could store or read."""
-    if not reason.strip():
-        raise InvalidInputError("a reason is needed", code="reason_needed")
-    if len(reason) > REASON_MAX or "\0" in reason:
-        raise InvalidInputError(f"a reason has at most {REASON_MAX} characters, and no NUL")
 
 
 @dataclass(frozen=True, slots=True)

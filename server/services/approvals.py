@@ -13,12 +13,11 @@ from enum import StrEnum
 from server.core.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from server.models.database import Connection, Row, from_json, pool, row, rows, to_json, transaction
 from server.services.locks import lock_tenancies
-from server.services.manager_acts import Act, Deed, Role, may, record_act, require
+from server.services.manager_acts import REASON_MAX, Act, Deed, Role, may, record_act, require
 from server.services.managers import Manager
 
 ASK_LIFE = timedelta(days=7)  # who was asked has a week; then the facts are too old to be trusted
 LIST_MAX = 100
-REASON_MAX = 200
 # From what a manager alone puts into or takes out of one shop in 24 hours; the site file's
 # [approval] says otherwise.
 DEFAULT_LIMITS_FEN: Mapping[str, int] = {

@@ -16,12 +16,11 @@ from server.core.refunds.parts import PartEvent
 from server.core.refunds.plan import PlannedPart
 from server.models.database import Connection, Row, from_json, row, rows, transaction
 from server.services import approvals
-from server.services.adjustments import check_reason
 from server.services.approvals import Approval, Ask
 from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_open_tenancy, lock_tenancies
-from server.services.manager_acts import Deed, record_act
+from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.managers import Manager
 from server.services.payment_cases import close_case, mark_decided
 from server.services.refund_parts import Said, lock_part, take_in_within

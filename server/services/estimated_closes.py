@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from server.core.calendar import local_day
-from server.core.errors import ConflictError, InvalidInputError, NotFoundError
+from server.core.errors import ConflictError, NotFoundError
 from server.core.settlement.day import DaySettlement
 from server.core.settlement.interval import TrustedReading
 from server.core.tariff.versions import version_on
 from server.models.database import Connection, pool, rows, transaction
 from server.services.day_inputs import Work, gather, settle
 from server.services.locks import METERS, lock_tenancies
-from server.services.manager_acts import Deed, record_act
+from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.readings import ensure_months
 from server.services.settlement import close_within
 
@@ -76,8 +76,7 @@ async def close_estimated(
 
     Raises NotFoundError; ConflictError where it is not its turn, or it closes by itself.
     """
-    if not reason.strip():
-        raise InvalidInputError("a reason is needed", code="reason_needed")
+    check_reason(reason)
     await _waiting(pool(), site_id, shop_code, day)  # before a month is made for any day there is
     await ensure_months("statement", {datetime(day.year, day.month, day.day, 12, tzinfo=UTC)})
     async with transaction() as connection:

@@ -16,7 +16,7 @@ from server.core.settlement.quarantine import MeterLimits, QuarantineReason
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.admin_views import site_of_code
 from server.services.day_inputs import exchange_of
-from server.services.manager_acts import Deed, record_act
+from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.readings import READINGS_MAX, SINCE_EVER, reverse_verdicts
 from server.services.settlement_marks import Touched, mark_due
 
@@ -79,13 +79,19 @@ WHERE meter_id = $1
 
 @dataclass(frozen=True, slots=True)
 class ExchangeWish:
-    """What a manager says of an exchange; `transformer_ratio` is the new device's, None: as was."""
+    """What a manager says of an exchange; `transformer_ratio` is the new device's, None: as was.
+
+    Raises InvalidInputError (`reason_needed`).
+    """
 
     at: datetime
     final_wh: int
     first_wh: int
     reason: str
     transformer_ratio: int | None = None
+
+    def __post_init__(self) -> None:
+        check_reason(self.reason)
 
 
 @dataclass(frozen=True, slots=True)

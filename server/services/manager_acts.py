@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from server.core.errors import ConflictError, ForbiddenError
+from server.core.errors import ConflictError, ForbiddenError, InvalidInputError
 from server.models import database
 
 TOKEN_LIFE = timedelta(seconds=60)
+REASON_MAX = 200
 
 
 class Role(StrEnum):
@@ -55,6 +56,14 @@ def require(role: Role, act: Act) -> None:
     """Nothing, or ForbiddenError."""
     if not may(role, act):
         raise ForbiddenError(f"{act.value} needs another role than {role.value}")
+
+
+def check_reason(reason: str) -> None:
+    """Refuse no reason (`reason_needed`), and one that nobody could store or read."""
+    if not reason.strip():
+        raise InvalidInputError("a reason is needed", code="reason_needed")
+    if len(reason) > REASON_MAX or "\0" in reason:
+        raise InvalidInputError(f"a reason has at most {REASON_MAX} characters, and no NUL")
 
 
 async def issue_token(manager_id: int, act: str, facts: Mapping[str, object], now: datetime) -> str:

@@ -24,10 +24,9 @@ from server.services.adjustments import Adjustment
 from server.services.approvals import Approval, Ask, Decision, Kind, Outcome
 from server.services.desk import DeskPayment
 from server.services.locks import lock_open_tenancy, lock_tenancies
-from server.services.manager_acts import Act, Deed, record_act
+from server.services.manager_acts import Act, Deed, check_reason, record_act
 from server.services.managers import Manager
 
-REASON_MAX = adjustments.REASON_MAX
 DESK_PAYMENT, DESK_REVERSAL, ADJUSTMENT = "desk_payment", "desk_reversal", "adjustment"
 CLICKS_WITHIN = timedelta(seconds=60)  # without a key, the same wish again is the same click
 
@@ -85,7 +84,7 @@ async def reverse_payment(
     shop: ShopRef, receipt_no: str, reason: str, manager: Manager, now: datetime
 ) -> Outcome:
     """Ask a second person to take a desk payment back; NotFoundError, ReversedError."""
-    adjustments.check_reason(reason)
+    check_reason(reason)
     async with transaction() as connection:
         payment = await desk.payment_of_receipt(connection, shop.site_id, shop.code, receipt_no)
         await lock_tenancies(connection, [payment.tenancy_id])

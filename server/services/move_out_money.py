@@ -15,7 +15,6 @@ from server.core.ledger.accounts import AccountRef
 from server.core.ledger.flows import adjustment, move_out_paid
 from server.core.ledger.transfer import Posting
 from server.models.database import Connection, Row, pool, row, rows, transaction
-from server.services.adjustments import check_reason
 from server.services.approvals import Approval, Ask, Outcome, ask_within, asked_before, may_alone
 from server.services.balances import balances
 from server.services.corrections import correct_due
@@ -23,7 +22,7 @@ from server.services.desk import METHODS, RECEIPT_NO_MAX, ReceiptUsedError
 from server.services.fixed_charges import charge_due, charge_within, make_charged_months
 from server.services.journal import IdempotencyMismatchError, post
 from server.services.locks import lock_tenancies
-from server.services.manager_acts import Deed, record_act
+from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.managers import Manager
 from server.services.readings import ensure_months
 from server.services.settlement import close_next_days, settle_due

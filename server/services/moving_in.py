@@ -14,11 +14,10 @@ from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.core.supply.control_state import ControlState
 from server.core.tariff.versions import version_on
 from server.models.database import Connection, Row, from_json, row, rows, to_json, transaction
-from server.services.adjustments import check_reason
 from server.services.bindings import new_code
 from server.services.journal import open_accounts
 from server.services.locks import lock_shop
-from server.services.manager_acts import Deed, record_act
+from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.managers import Manager
 from server.services.settlement import project_within
 from server.services.site_rules import SiteRules, site_rules

@@ -14,12 +14,11 @@ from server.core.calendar import local_day
 from server.core.errors import ConflictError, InvalidInputError
 from server.core.settlement.document import half_closed_until
 from server.models.database import Connection, Row, from_json, pool, row, rows, transaction
-from server.services.adjustments import check_reason
 from server.services.bindings import new_code, unbind_all_within
 from server.services.correction_marks import mark_closed_days
 from server.services.fixed_charges import charge_within, make_charged_months
 from server.services.locks import lock_shop
-from server.services.manager_acts import Deed, record_act
+from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.managers import Manager
 from server.services.settlement import project_within
 from server.services.top_ups import close_all_within

@@ -14,9 +14,9 @@ from server.core.refunds.cases import CaseDecision
 from server.core.refunds.parts import PartState
 from server.core.refunds.plan import Paid, PlannedPart, plan
 from server.models.database import Connection, Row, row, rows
-from server.services.adjustments import check_reason
 from server.services.approvals import Approval
 from server.services.journal import post
+from server.services.manager_acts import check_reason
 from server.services.payment_cases import NOBODY, mark_decided
 from server.services.supply import decide_within
 from server.services.top_ups import AMOUNT_FEN_MAX, WALLETS

@@ -6,7 +6,7 @@ from server.core.errors import ConflictError, NotFoundError
 from server.core.supply.events import Event, held, hold_released
 from server.core.supply.state import step
 from server.models.database import Connection, Row, rows, transaction
-from server.services.manager_acts import Deed, record_act
+from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.meter_controls import (
     CONTROL_OF_METER,
     CONTROLS_OF_SHOPS,
@@ -49,6 +49,7 @@ async def release_shop(
 async def _switch_shop(
     site_id: int, shop_code: str, event: Event, *, actor: str, reason: str, now: datetime
 ) -> list[int]:
+    check_reason(reason)
     async with transaction() as connection:
         shops = await rows(connection, SHOP, site_id, shop_code)
         if not shops:
@@ -68,6 +69,7 @@ async def switch_meter(
     site_id: int, meter_code: str, *, disconnect: bool, actor: str, reason: str, now: datetime
 ) -> tuple[int, int]:
     """Hold one meter disconnected, or end that; its id and its gateway's."""
+    check_reason(reason)
     async with transaction() as connection:
         meters = await rows(connection, METER, site_id, meter_code)
         if not meters:
@@ -87,6 +89,6 @@ async def _switch(
     connection: Connection, found: Row, event: Event, *, actor: str, reason: str, now: datetime
 ) -> None:
     control = step(control_of(found), event, now)
-    hold = (reason[:200] or "-", actor[:64], now) if control.hold else (None, None, None)
+    hold = (reason, actor[:64], now) if control.hold else (None, None, None)
     await rows(connection, HOLD, found["meter_id"], *hold)
     await save_control(connection, found["meter_id"], control, now)

@@ -273,7 +273,7 @@ REFUSED_WISHES: tuple[tuple[str, dict[str, str], int], ...] = (
     ("read_only", {"state": "connected", "reason": "x"}, 403),
     ("owner", {"state": "off", "reason": "x"}, 400),
     ("owner", {"state": "disconnected", "reason": ""}, 400),
-    ("owner", {"state": "disconnected", "reason": "  "}, 400),
+    ("owner", {"state": "disconnected", "reason": "  "}, 422),
     ("owner", {"state": "disconnected"}, 400),
     ("owner", {"state": "disconnected", "reason": "x" * 201}, 400),
 )

@@ -75,7 +75,7 @@ REFUSED: list[tuple[str, str, dict[str, object], int]] = [
     ("engineer", PATH, {"final_wh": 2**63 - 1}, 422),
     ("engineer", PATH, {"first_wh": "120"}, 400),
     ("engineer", PATH, {"reason": ""}, 400),
-    ("engineer", PATH, {"reason": " \t"}, 400),
+    ("engineer", PATH, {"reason": " \t"}, 422),
     ("engineer", PATH, {"reason": "x\0"}, 400),
     ("engineer", PATH, {"transformer_ratio": 0}, 400),
     ("engineer", PATH, {"surprise": 1}, 400),
