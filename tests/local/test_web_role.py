@@ -14,7 +14,7 @@ import pytest
 from sanic import Sanic
 
 from payments.contract import Method, Platform
-from payments.sandbox.keys import ALIPAY_APP_ID, ALIPAY_SELLER_ID, ensure_keys
+from payments.sandbox.keys import ALIPAY_APP_ID, ALIPAY_SELLER_ID
 from server import cli, merchants
 from server.app import open_outside, serve_web
 from server.logs import configure_logging
@@ -23,6 +23,7 @@ from server.models.database import pool, rows, to_json
 from server.services.wakeups import Wakeups
 from server.settings import Settings, load_settings
 from tests.fakes.empty_site import empty_site
+from tests.fakes.keys import keys_in
 from tests.http import http_client
 
 NEW_MERCHANT = """
@@ -38,7 +39,7 @@ def settings_of(folder: Path, **environ: str) -> Settings:
 
 async def a_site_with_alipay(folder: Path) -> int:
     """A site whose Alipay merchant has the sandbox's keys."""
-    keys = ensure_keys(folder / "keys").folder
+    keys = keys_in(folder / "keys").folder
     settings = {
         "app_id": ALIPAY_APP_ID,
         "seller_id": ALIPAY_SELLER_ID,
@@ -53,7 +54,7 @@ async def a_site_with_alipay(folder: Path) -> int:
 
 async def with_wechat(site_id: int, folder: Path, *, platform_certificates: bool = False) -> None:
     """The same site with WeChat Pay too, by its key or by its certificates."""
-    keys = ensure_keys(folder / "keys")
+    keys = keys_in(folder / "keys")
     settings: dict[str, object] = {
         "mchid": keys.mchid,
         "appid": keys.appid,

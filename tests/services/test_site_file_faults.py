@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from payments.sandbox.keys import ensure_keys
 from server.merchants import unusable_settings
 from server.services.site_file import (
     KnownCodes,
@@ -17,6 +16,7 @@ from server.services.site_file import (
 )
 from server.services.site_import import import_site
 from server.services.site_parsing import parse_site_file
+from tests.fakes.keys import keys_in
 from tests.payments.alipay_certificates import ALIPAY as ALIPAY_CERT
 from tests.payments.alipay_certificates import ROOT, issued, pem
 from tests.services.test_site_import import NOW
@@ -180,7 +180,7 @@ alipay_public_key_file = "keys/empty.pem"
 
 
 async def test_an_import_refuses_keys_that_nobody_can_use(database: None, tmp_path: Path) -> None:
-    ensure_keys(tmp_path / "keys")
+    keys_in(tmp_path / "keys")
     for name in ("empty.pem", "alipay_app.pem"):
         (tmp_path / "keys" / name).write_text("no key", encoding="ascii")
     path = tmp_path / "site.toml"
@@ -227,7 +227,7 @@ KEY_ID = 'platform_public_key_id = "PUB_KEY_ID_0119000001092026"\n'
 def test_how_the_platform_proves_itself_is_said_or_understood(
     tmp_path: Path, more: str, setting: str | None
 ) -> None:
-    ensure_keys(tmp_path / "keys")
+    keys_in(tmp_path / "keys")
 
     def check(platform: str, settings: object) -> list[tuple[str, str]]:
         assert isinstance(settings, dict)
@@ -275,7 +275,7 @@ alipay_root_cert_file = "keys/root.crt"
 def test_alipay_goes_by_a_key_or_by_certificates(
     tmp_path: Path, ways: str, places: list[str]
 ) -> None:
-    keys = ensure_keys(tmp_path / "keys")
+    keys = keys_in(tmp_path / "keys")
     certificate = issued("2088-2021", keys.alipay_app)
     for file, text in (
         ("app", pem(certificate)),
