@@ -196,7 +196,8 @@ async def serve_worker(settings: Settings) -> None:
             channels["weixin"] = outside.weixin
         log.info("worker is ready")
         context = WorkContext(
-            *(wall_clock, outside.merchants, channels, outside.wakeups), settings.public_url
+            *(wall_clock, outside.merchants, channels, outside.wakeups),
+            *(settings.public_url, outside.weixin),
         )
         await run_worker(context)
 

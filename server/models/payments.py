@@ -43,7 +43,11 @@ class TopUp(Model):
 
 
 class PaymentOrder(Model):
-    """One out_trade_no at one platform for one top-up; `payment` is what the payer was given."""
+    """One out_trade_no at one platform for one top-up; `payment` is what the payer was given.
+
+    `transaction_id`: the payment that was credited. `ship_at`: when WeChat is told next that what
+    was paid for is there, where the site says so.
+    """
 
     id = fields.BigIntField(primary_key=True)
     top_up: fields.ForeignKeyRelation[TopUp] = fields.ForeignKeyField(
@@ -61,12 +65,19 @@ class PaymentOrder(Model):
     created_at = fields.DatetimeField()
     query_at = fields.DatetimeField(null=True)
     queries = fields.IntField(default=0)
+    transaction_id = fields.CharField(64, null=True)
+    ship_at = fields.DatetimeField(null=True)
+    ships = fields.IntField(null=True)
+    shipped_at = fields.DatetimeField(null=True)
 
     class Meta:
         app = "mallwatt"
         table = "payment_order"
         unique_together = (("top_up", "method"),)
-        indexes = (Index(fields=("query_at",), name="idx_payment_order_query"),)
+        indexes = (
+            Index(fields=("query_at",), name="idx_payment_order_query"),
+            Index(fields=("ship_at",), name="idx_payment_order_ship"),
+        )
 
 
 class PaymentNotice(Model):

@@ -9,6 +9,7 @@ class Site(Model):
     """A mall. `rules_version` changes with every import: by it processes know their rules old.
 
     `approval` is from which amounts a second person is needed; null: the defaults.
+    `shipping_information`: WeChat is told that what was paid for is there, and frees the money.
     `holidays_until` is the last year whose public holidays its closed days were rated with.
     """
 
@@ -20,6 +21,7 @@ class Site(Model):
     close_after_days = fields.IntField()
     weixin_templates: fields.Field[dict[str, object]] = fields.JSONField()
     approval: fields.Field[dict[str, int] | None] = fields.JSONField(null=True)
+    shipping_information = fields.BooleanField(null=True)
     rules_version = fields.BigIntField(default=0)
     holidays_until = fields.IntField(default=0)
     created_at = fields.DatetimeField()

@@ -58,6 +58,14 @@ WHERE credit.order_id = $1 AND part.state <> 'failed' LIMIT 1
 """
 GIVEN_BACK = "refunded_before_credit"
 ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
+# What was credited is delivered: WeChat is told (services/shipping) where the site says so.
+ORDER_CREDITED = """
+UPDATE payment_order SET state = 'paid', query_at = NULL, transaction_id = $2, ship_at = (
+    SELECT $3::timestamptz FROM site
+    WHERE site.id = payment_order.site_id AND site.shipping_information
+      AND payment_order.method = 'wechat_jsapi'
+) WHERE id = $1
+"""
 
 
 class Outcome(StrEnum):
@@ -182,7 +190,7 @@ async def _credit_wallet(
     )
     await _record(connection, platform, trade, order["id"], posted.transaction_id, now)
     await rows(connection, PAID, top_up["id"], trade.paid_at or now, now)
-    await rows(connection, ORDER_PAID, order["id"])
+    await rows(connection, ORDER_CREDITED, order["id"], trade.transaction_id, now)
 
 
 async def _suspend(

@@ -82,9 +82,14 @@ class TemplateTable(Table):
 
 
 class WeixinTable(Table):
-    """[weixin]."""
+    """[weixin].
+
+    `shipping_information`: tell WeChat of every payment in the mini-program that what was paid
+    for is delivered, where it holds the money back until then (docs/merchants.md).
+    """
 
     templates: dict[str, TemplateTable] = {}
+    shipping_information: bool = False
 
 
 class ApprovalTable(Table):

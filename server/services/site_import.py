@@ -55,15 +55,17 @@ UNION ALL SELECT 'shops', shop.code FROM shop JOIN site ON site.id = site_id WHE
 """
 SITE = """
 INSERT INTO site (code, name, timezone, poll_seconds, close_after_days, weixin_templates,
-                  created_at, approval, holidays_until)
-VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8::jsonb, $9)
+                  created_at, approval, holidays_until, shipping_information)
+VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8::jsonb, $9, $10)
 ON CONFLICT (code) DO UPDATE SET name = excluded.name, timezone = excluded.timezone,
     poll_seconds = excluded.poll_seconds, close_after_days = excluded.close_after_days,
-    weixin_templates = excluded.weixin_templates, approval = excluded.approval
+    weixin_templates = excluded.weixin_templates, approval = excluded.approval,
+    shipping_information = excluded.shipping_information
 WHERE (site.name, site.timezone, site.poll_seconds, site.close_after_days, site.weixin_templates,
-       site.approval)
+       site.approval, site.shipping_information)
     IS DISTINCT FROM (excluded.name, excluded.timezone, excluded.poll_seconds,
-                      excluded.close_after_days, excluded.weixin_templates, excluded.approval)
+                      excluded.close_after_days, excluded.weixin_templates, excluded.approval,
+                      excluded.shipping_information)
 RETURNING (xmax = 0) AS created
 """
 MERCHANT = """
@@ -203,6 +205,7 @@ async def _import_site_table(
         now,
         to_json(document.tables.approval.model_dump(exclude_none=True)),
         chinese_holidays().last_year,
+        document.tables.weixin.shipping_information,
     )
     counts.note("site", found)
     kept = await row(connection, "SELECT id FROM site WHERE code = $1", site.code)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from server.channels.contract import MessageChannel
+from server.channels.contract import MessageChannel, ShippingDesk
 from server.services.platforms import PlatformDirectory
 from server.services.wakeups import Wakeups
 
@@ -21,3 +21,4 @@ class WorkContext:
     channels: Mapping[str, MessageChannel]
     wakeups: Wakeups
     public_url: str = "http://127.0.0.1:8000"
+    shipping: ShippingDesk | None = None

@@ -22,6 +22,7 @@ from server.workers.settle import (
     decide_supplies,
     settle_readings,
 )
+from server.workers.shipping import tell_shipments
 
 CLOSE_EVERY = CHARGE_EVERY = timedelta(minutes=1)
 
@@ -39,6 +40,7 @@ async def run_worker(context: WorkContext) -> None:
             ("correct", correct_days, []),
             ("decide", decide_supplies, []),
             ("outbox", send_messages, [OUTBOX]),
+            ("shipping", tell_shipments, []),
         ):
             group.create_task(keep_doing(name, partial(step, context), wakeups, topics))
         group.create_task(ring(_jobs(context), context.clock))
