@@ -230,6 +230,16 @@ class OrderBook:
             self._refunds_of.setdefault(entry.order_key, {})[entry.key] = entry
 
 
+_Row = tuple[str, tuple[str, ...]]  # table, values
+_Waiting = tuple[_Row, asyncio.Future[None]]
+_UPSERTS = {
+    "orders": "INSERT INTO orders VALUES (?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET content = excluded.content",
+    "refunds": "INSERT INTO refunds VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET content = excluded.content",
+}
+
+
 class _File:
     """The entries on disk. What comes while a transaction is written goes into the next one."""
 
@@ -248,7 +258,7 @@ class _File:
             " PRIMARY KEY (platform, merchant_id, scope, out_refund_no))"
         )
         self._database.commit()
-        self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
     def entries(self) -> Iterator[Entry]:
@@ -261,7 +271,7 @@ class _File:
     async def write(self, entry: Entry) -> None:
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((entry, written))
+        self._waiting.append((_row(entry), written))
         if self._task is None:
             self._task = loop.create_task(self._drain())
         await written
@@ -274,30 +284,27 @@ class _File:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            entries = [entry for entry, _ in batch]
+            rows = [row for row, _ in batch]
             try:
-                await loop.run_in_executor(self._writer, self._write, entries)
+                await loop.run_in_executor(self._writer, self._write, rows)
             except (sqlite3.Error, RuntimeError) as error:  # a full disk, or closed meanwhile
                 _tell(batch, error)
             else:
                 _tell(batch, None)
         self._task = None
 
-    def _write(self, entries: list[Entry]) -> None:
+    def _write(self, rows: list[_Row]) -> None:
         with self._database:
-            for entry in entries:
-                table = "orders" if isinstance(entry, Order) else "refunds"
-                places = ", ".join("?" * (len(entry.key) + 1))
-                self._database.execute(
-                    f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO UPDATE SET"  # noqa: S608 - two names of this file
-                    " content = excluded.content",
-                    (*entry.key, _text(entry)),
-                )
+            for table, values in rows:
+                self._database.execute(_UPSERTS[table], values)
 
 
-def _tell(
-    batch: list[tuple[Entry, asyncio.Future[None]]], error: sqlite3.Error | RuntimeError | None
-) -> None:
+def _row(entry: Entry) -> _Row:
+    table = "orders" if isinstance(entry, Order) else "refunds"
+    return table, (*entry.key, _text(entry))
+
+
+def _tell(batch: list[_Waiting], error: sqlite3.Error | RuntimeError | None) -> None:
     for _, written in batch:
         if written.done():  # whoever waited was cancelled
             continue

@@ -151,7 +151,7 @@ class Later:
 
     def after(self, delay_s: float, act: Callable[[], Awaitable[object]]) -> None:
         """Do something once, in so many seconds; raises NotifierFullError."""
-        if len(self._tasks) >= ACTS_MAX:
+        if self.is_full:
             raise NotifierFullError(f"{ACTS_MAX} acts are under way")
         task = asyncio.get_running_loop().create_task(_after(delay_s, act))
         self._tasks.add(task)
@@ -161,6 +161,11 @@ class Later:
     def count(self) -> int:
         """How many are still to happen."""
         return len(self._tasks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more can be taken on."""
+        return len(self._tasks) >= ACTS_MAX
 
     async def quiet(self) -> None:
         """Wait until nothing that is under way now is any more."""

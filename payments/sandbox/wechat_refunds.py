@@ -10,9 +10,9 @@ import msgspec
 from payments.contract import Platform
 from payments.sandbox.books import Order, OrderState, Refund, RefundState, told
 from payments.sandbox.faults import Kind
-from payments.sandbox.notifier import Delivery
+from payments.sandbox.notifier import Delivery, NotifierFullError
 from payments.sandbox.state import Sandbox
-from payments.sandbox.wechat_orders import is_taken, keep, parameter_error, seal, send
+from payments.sandbox.wechat_orders import busy, is_taken, keep, parameter_error, seal, send
 from payments.sandbox.wechat_wire import RefusalError, new_refund_id, refund_notice
 
 REFUNDS_OF_ORDER_MAX = 50
@@ -88,6 +88,8 @@ def find(sandbox: Sandbox, out_refund_no: str) -> Refund | None:
 
 async def accept(sandbox: Sandbox, order: Order, request: RefundRequest) -> Refund:
     """The refund is PROCESSING from here on, and settled after a while."""
+    if sandbox.later.is_full:
+        raise busy(NotifierFullError("too many refunds are under way"))
     now = sandbox.now()
     fault = sandbox.faults.take(Platform.WECHAT, "refund", _OUTCOMES)
     refund = Refund(

@@ -1,6 +1,7 @@
 """What the channel tests share: a running sandbox and clients of its WeChat API."""
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,12 +18,20 @@ SECRET = "sandbox-secret"
 Connect = Callable[[TokenStore], WeixinClient]
 
 
+@pytest.fixture(scope="session")
+def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the sandboxes' keys are, made once a test run."""
+    return tmp_path_factory.mktemp("keys")
+
+
 @pytest_asyncio.fixture(scope="module")
-async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+async def sandbox(
+    tmp_path_factory: pytest.TempPathFactory, key_folder: Path
+) -> AsyncIterator[Sandbox]:
     """A sandbox of the module's own: its WeChat API remembers what scripts told it."""
     data = tmp_path_factory.mktemp("sandbox")
     with bind_loopback("127.0.0.1", "0") as place:
-        async with serving(SandboxConfig(public_url(place), data), place) as running:
+        async with serving(SandboxConfig(public_url(place), data, key_folder), place) as running:
             yield running
 
 

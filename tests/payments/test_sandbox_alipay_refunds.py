@@ -1,5 +1,7 @@
 """Giving money back at the sandbox's Alipay: what it allows, answers and tells."""
 
+import asyncio
+
 import pytest
 
 from payments.contract import Platform
@@ -133,6 +135,13 @@ async def test_alipay_a_refund_has_its_limits(yard: Yard, number: str) -> None:
         "ACQ.TRADE_STATUS_ERROR",
         "ACQ.TRADE_HAS_FINISHED",
     ]
+
+
+async def test_alipay_twenty_requests_at_once_give_back_once(yard: Yard, number: str) -> None:
+    await yard.alipay.paid(number)
+    answers = await asyncio.gather(*(yard.alipay.refund(number, "30.00") for _ in range(20)))
+    assert sorted(one["fund_change"] for one in answers) == ["N"] * 19 + ["Y"]
+    assert {one["refund_fee"] for one in answers} == {"30.00"}
 
 
 async def test_alipay_an_unpaid_trade_gives_nothing_back(yard: Yard, number: str) -> None:

@@ -1,5 +1,6 @@
 """Giving money back at the sandbox's WeChat Pay: what it allows, answers and tells."""
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from payments.contract import Platform
+from payments.sandbox import notifier
 from payments.sandbox.faults import Fault, Kind
 from tests.payments.peer import Peer, Received
 from tests.payments.shops import REFUNDS, Yard
@@ -246,6 +248,41 @@ async def test_wechat_one_request_a_minute_an_order_failing_ones_too(
         (403, "NOT_ENOUGH"),  # the first one took it all
     ]
     await yard.sandbox.quiet()
+
+
+async def test_wechat_twenty_requests_at_once_give_back_once(
+    yard: Yard, peer: Peer, number: str
+) -> None:
+    await yard.wechat.paid(number)
+    answers = await asyncio.gather(
+        *(yard.wechat.refund(number, 3000, notify_url=peer.url) for _ in range(20))
+    )
+    await yard.sandbox.quiet()
+    assert {(one.status_code, one.json()["refund_id"]) for one in answers} == {
+        (200, answers[0].json()["refund_id"])
+    }
+    order = yard.sandbox.orders.find(WECHAT, number)
+    assert order is not None
+    assert yard.sandbox.orders.refunded_fen(order) == 3000
+    assert len(refunds(peer.received)) == 1
+
+
+async def test_wechat_a_number_may_have_signs_that_a_path_quotes(yard: Yard, number: str) -> None:
+    await yard.wechat.paid(number)
+    await yard.wechat.refund(number, 1, out_refund_no=f"R|*@-_{number}")
+    found = await yard.wechat.send("GET", f"{REFUNDS}/R%7C%2A%40-_{number}")
+    assert found.json()["out_refund_no"] == f"R|*@-_{number}"
+    await yard.sandbox.quiet()
+
+
+async def test_wechat_refunds_under_way_are_bounded(
+    yard: Yard, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await yard.wechat.paid(number)
+    monkeypatch.setattr(notifier, "ACTS_MAX", 0)
+    refused = await yard.wechat.refund(number, 1)
+    assert (refused.status_code, refused.json()["code"]) == (429, "RATELIMIT_EXCEEDED")
+    assert await yard.wechat.trade_state(number) == "SUCCESS"
 
 
 async def test_wechat_a_closed_refund_gives_the_balance_back_an_abnormal_one_does_not(
