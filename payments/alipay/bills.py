@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
 from payments.alipay.formats import SHANGHAI, fen_from_yuan, moment_from_shanghai
@@ -30,6 +30,7 @@ from payments.contract import (
 BILL_URL = "alipay.data.dataservice.bill.downloadurl.query"
 UNPACKED_BYTES_MAX = 64 * 1024 * 1024
 FILES_MAX = 10
+REMARKS_MAX = 100
 # Made by nine, says Alipay, "later in special cases": until then "no such bill" means "not yet".
 MADE_BY = time(10, 0)
 
@@ -50,14 +51,37 @@ _UNZIPPABLE = (
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Table:
-    """A file of a bill: its columns, its rows (with their line), and what stands behind `#`."""
+    """A file of a bill, read a line at a time: what stands behind `#` is known after its rows."""
 
     what: str
-    remarks: Sequence[str]
-    columns: Mapping[str, int]
-    rows: Sequence[tuple[int, list[str]]]
+    content: bytes
+    remarks: list[str] = field(default_factory=list)
+    columns: dict[str, int] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Each row's line and cells; raises BillUnsoundError."""
+        for line, raw in enumerate(io.BytesIO(self.content), start=1):
+            place = f"{self.what}, line {line}"
+            try:
+                written = raw.decode("gbk").strip()
+            except UnicodeDecodeError as error:
+                raise BillUnsoundError(f"{place}: not GBK") from error
+            if written.startswith("#"):
+                self.remarks.append(written)
+                if len(self.remarks) > REMARKS_MAX:
+                    raise BillUnsoundError(f"{place}: nothing but remarks")
+            elif written and not self.columns:
+                self._name_columns(written, place)
+            elif written:
+                yield line, _fitted(_cells(written), self.columns, place)
+
+    def _name_columns(self, written: str, place: str) -> None:
+        names = [_bare(name) for name in _cells(written)]
+        self.columns = {name: at for at, name in enumerate(names)}
+        if len(self.columns) != len(names):
+            raise BillUnsoundError(f"{place}: a column twice")
 
     def cell(self, row: list[str], column: str) -> str:
         return row[self.columns[column]] if column in self.columns else ""
@@ -100,16 +124,17 @@ def empty(day: date, merchant_id: str) -> Bill:
 def read_bill(content: bytes, day: date, merchant_id: str) -> Bill:
     """The bill in a zip, checked against its own sums; raises BillUnsoundError. Not on the loop."""
     files = _unpacked(content)
-    details, details_content = _found(files, "details", _DETAILS_COLUMN)
-    summary, summary_content = _found(files, "summary", _SUMMARY_COLUMN)
-    for table in (details, summary):
-        _check_about(table, day, merchant_id)
+    details = _found(files, "details", _DETAILS_COLUMN)
+    summary = _found(files, "summary", _SUMMARY_COLUMN)
     sums = {kind: _Sums() for kind in BillEntryKind}
-    entries = tuple(_entry(details, line, row, sums) for line, row in details.rows)
+    entries = tuple(_entry(details, line, row, sums) for line, row in details.rows())
     _check_trailers(details, sums)
     _check_summary(summary, sums)
-    digest = hashlib.sha256(details_content + summary_content).hexdigest()
-    return Bill(Platform.ALIPAY, merchant_id, day, entries, digest)
+    for table in (details, summary):
+        _check_about(table, day, merchant_id)
+    hashed = hashlib.sha256(details.content)
+    hashed.update(summary.content)
+    return Bill(Platform.ALIPAY, merchant_id, day, entries, hashed.hexdigest())
 
 
 def _unpacked(content: bytes) -> list[bytes]:
@@ -133,40 +158,18 @@ def _unpacked(content: bytes) -> list[bytes]:
     return files
 
 
-def _found(files: Sequence[bytes], what: str, column: str) -> tuple[_Table, bytes]:
-    """The one file that has this column, and its bytes."""
+def _found(files: Sequence[bytes], what: str, column: str) -> _Table:
+    """The one file that has this column."""
     having = [content for content in files if column.encode("gbk") in _header(content)]
     if len(having) != 1:
         raise BillUnsoundError(f"{what}: {len(having)} files, not one")
-    try:
-        text = having[0].decode("gbk")
-    except UnicodeDecodeError as error:
-        raise BillUnsoundError(f"{what}: not GBK at byte {error.start}") from error
-    return _table(text, what, column), having[0]
+    return _Table(what, having[0])
 
 
 def _header(content: bytes) -> bytes:
     """The line that names the columns: the first that is no remark."""
     lines = (line.strip() for line in io.BytesIO(content))
     return next((line for line in lines if line and not line.startswith(b"#")), b"")
-
-
-def _table(text: str, what: str, column: str) -> _Table:
-    remarks: list[str] = []
-    columns: dict[str, int] = {}
-    rows: list[tuple[int, list[str]]] = []
-    for line, written in enumerate(text.split("\n"), start=1):
-        stripped = written.strip()
-        if stripped.startswith("#"):
-            remarks.append(stripped)
-        elif stripped and not columns:
-            names = [_bare(name) for name in _cells(written)]
-            columns = {name: at for at, name in enumerate(names)}
-            if column not in columns or len(columns) != len(names):
-                raise BillUnsoundError(f"{what}, line {line}: not the names of columns")
-        elif stripped:
-            rows.append((line, _fitted(_cells(written), columns, f"{what}, line {line}")))
-    return _Table(what, remarks, columns, rows)
 
 
 def _cells(written: str) -> list[str]:
@@ -271,15 +274,16 @@ def _check_summary(table: _Table, sums: Mapping[BillEntryKind, _Sums]) -> None:
         "商家实收": _alone_or_less(payments.received_fen, refunds.received_fen),
         "服务费": {abs(payments.fee_fen), abs(payments.fee_fen + refunds.fee_fen)},
     }
-    totals = [row for _, row in table.rows if row[0] == "合计"]
-    stores = [row for _, row in table.rows if row[0] != "合计"]
+    found = [row for _, row in table.rows()]
+    totals = [row for row in found if row[0] == "合计"]
+    stores = [row for row in found if row[0] != "合计"]
     for column, allowed in wanted.items():
         if column not in table.columns:
             raise BillUnsoundError(f"{table.what}: no column {column}")
-        for rows in filter(None, (totals, stores)) if table.rows else ():
+        for rows in filter(None, (totals, stores)):
             if abs(sum(_numbers(table, rows, column))) not in allowed:
                 raise BillUnsoundError(f"{table.what}: {column} is not what the details come to")
-    if not table.rows and (payments.count or refunds.count):
+    if not found and (payments.count or refunds.count):
         raise BillUnsoundError(f"{table.what}: nothing, where there are details")
 
 

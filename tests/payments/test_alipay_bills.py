@@ -152,6 +152,7 @@ BOMB = zipped(b"0" * (bills.UNPACKED_BYTES_MAX + 1))
         pytest.param(changed("88.80,88.80", "88.80"), "line 6", id="a cell less"),
         pytest.param(changed("2026-05-23 18:00:00", "6 p.m."), "line 8", id="no time"),
         pytest.param(changed("2026052322001400001234567891", "-"), "line 7", id="no number"),
+        pytest.param(changed("#导出", "#\n" * 200), "remarks", id="remarks without end"),
         pytest.param(changed("业务类型,", "业务类型,业务类型,"), "line 5", id="a column twice"),
         pytest.param(changed("订单金额", "金额"), "line 6", id="no column of amounts"),
         pytest.param(changed("#交易合计：2笔", "#交易合计：3笔"), "sums", id="another count"),
