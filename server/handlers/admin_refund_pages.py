@@ -7,6 +7,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.core.errors import ConflictError, InvalidInputError
 from server.core.refunds.parts import PartState
+from server.handlers.admin_moving import leaver_of
 from server.handlers.admin_regions import ShopFacts, gather_shop
 from server.handlers.admin_sessions import page_manager
 from server.handlers.guards import (
@@ -25,6 +26,7 @@ from server.services import manager_acts, refund_payouts, refund_views, refunds
 from server.services.announce import announce_tenancies
 from server.services.manager_acts import REASON_MAX, Act, may
 from server.services.managers import Manager
+from server.services.move_out_money import Standing, standing_of
 from server.services.refund_payouts import REFERENCE_MAX
 from server.services.refund_starts import RefundWish
 from server.services.refund_views import RefundView
@@ -44,7 +46,16 @@ class Asking:
 
     manager: Manager
     shop: ShopFacts
+    ended: Standing | None  # whose money it is, where nobody who lives there
     typed: Mapping[str, str]
+
+    @property
+    def tenancy_id(self) -> int:
+        """Whose wallet it is; ConflictError (`vacant`) for nobody's."""
+        tenancy_id = self.ended.tenancy_id if self.ended else self.shop.shop.tenancy_id
+        if tenancy_id is None:
+            raise ConflictError(f"nobody lives in {self.shop.shop.code}", code="vacant")
+        return tenancy_id
 
     @property
     def decided_on(self) -> dict[str, object]:
@@ -56,6 +67,7 @@ class Asking:
             "wallet_fen": tenancy and tenancy.wallet_fen,
             "fixed_fen": tenancy and tenancy.fixed_charges_balance_fen,
             "reserved_fen": tenancy and tenancy.reserved_fen,
+            "ended": self.ended and [self.ended.tenancy_id, *self.ended.available_fen.values()],
         }
 
 
@@ -69,15 +81,15 @@ def _add_asking(room: Blueprint, context: WebContext) -> None:
     @room.get("/shops/<code:str>/refund")
     async def ask_for_refund(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context, Act.MONEY)
-        facts = await gather_shop(request, context, manager, code)
-        return await _form(request, context, Asking(manager, facts, EMPTY))
+        asking = await _gather(request, context, manager, code, EMPTY)
+        return await _form(request, context, asking)
 
     @room.post("/shops/<code:str>/refund")
     async def do_refund(request: Request, code: str) -> HTTPResponse:
         manager = await page_manager(request, context, Act.MONEY)
         check_form(request, context, cookie_token(request, MANAGER_COOKIE))
-        facts = await gather_shop(request, context, manager, code)
-        asking = Asking(manager, facts, {name: _typed(request, name) for name in FIELDS})
+        typed = {name: _typed(request, name) for name in FIELDS}
+        asking = await _gather(request, context, manager, code, typed)
         try:
             asked = await _ask(request, context, asking)
         except (InvalidInputError, ConflictError) as error:
@@ -87,18 +99,26 @@ def _add_asking(room: Blueprint, context: WebContext) -> None:
         return see_other(f"{PATH}/refunds/{asked.refund_no}?told=started")
 
 
+async def _gather(
+    request: Request, context: WebContext, manager: Manager, code: str, typed: Mapping[str, str]
+) -> Asking:
+    facts = await gather_shop(request, context, manager, code)
+    ended = None
+    if tenancy_id := text_argument(request, "tenancy"):
+        ended = await standing_of(leaver_of(facts.shop, tenancy_id))
+    return Asking(manager, facts, ended, typed)
+
+
 async def _ask(request: Request, context: WebContext, asking: Asking) -> refunds.Asked:
     shop, typed, now = asking.shop.shop, asking.typed, context.clock()
-    if shop.tenancy_id is None:
-        raise ConflictError(f"nobody lives in {shop.code}", code="vacant")
     wish = RefundWish(
-        shop.tenancy_id, fen_from_text(typed["amount"]), typed["reason"], typed["wallet"]
+        asking.tenancy_id, fen_from_text(typed["amount"]), typed["reason"], typed["wallet"]
     )
     token = form_text(request, "act_token", length_max=64)
     await manager_acts.redeem_token(token, asking.manager.id, REFUND, asking.decided_on, now)
     place = (shop.site_id, shop.code)
     asked = await refunds.ask(place, wish, asking.manager, now, key=f"page:{token}")
-    await announce_tenancies(context.wakeups, [shop.tenancy_id])
+    await announce_tenancies(context.wakeups, [asking.tenancy_id])
     return asked
 
 
@@ -117,6 +137,7 @@ async def _form(
         manager=asking.manager,
         csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
         facts=asking.shop,
+        ended=asking.ended,
         typed=asking.typed,
         act_token=token,
         problem=problem and problem.code,

@@ -13,11 +13,12 @@ from server.services.refund_payouts import REFERENCE_MAX
 
 
 class RefundWanted(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /shops/{code}/refunds."""
+    """POST /shops/{code}/refunds; `tenancy_id` where it is one that has ended, and is settled."""
 
     amount_fen: int
     reason: Reason
     wallet: Wallet = "electricity"
+    tenancy_id: Annotated[int, msgspec.Meta(ge=1, le=10**18)] | None = None
 
 
 class PartPaidOut(msgspec.Struct, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.core.errors import InvalidInputError, NotFoundError
-from server.handlers.admin_money import idempotency_key, lived_in
+from server.handlers.admin_money import idempotency_key, lived_in, ref_of
 from server.handlers.admin_refund_shapes import CaseVerdict, PartPaidOut, RefundWanted
 from server.handlers.admin_sessions import api_manager
 from server.http.answers import iso, json_answer
@@ -16,6 +16,7 @@ from server.services.announce import announce_tenancies
 from server.services.case_decisions import Verdict
 from server.services.manager_acts import Act
 from server.services.managers import Manager
+from server.services.move_out_money import Leaver, standing_of
 from server.services.refund_starts import RefundWish
 from server.services.refund_views import CaseView, PartView, RefundView
 
@@ -29,7 +30,14 @@ def add_refunds(room: Blueprint, context: WebContext) -> None:
     async def ask_refund(request: Request, code: str) -> HTTPResponse:
         manager = await api_manager(request, context, Act.MONEY)
         body = json_body(request, RefundWanted)
-        shop, tenancy_id = await lived_in(request, manager, code)
+        if body.tenancy_id is None:
+            shop, tenancy_id = await lived_in(request, manager, code)
+        else:
+            found = await admin_views.find_shop(
+                manager.site_id, code, text_argument(request, "site")
+            )
+            shop, tenancy_id = ref_of(found), body.tenancy_id
+            await standing_of(Leaver(shop.site_id, shop.code, tenancy_id))
         wish = RefundWish(tenancy_id, body.amount_fen, body.reason, body.wallet)
         key = idempotency_key(request)
         asked = await refunds.ask(

@@ -326,8 +326,8 @@ async def _standing(connection: Connection, ended: Row) -> Standing:
     )
 
 
-async def _settled_fen(connection: Connection, leaver: Leaver, wallet: str) -> int:
-    """What is available in a wallet, under the tenancy's lock, once everything is charged."""
+async def settled_fen(connection: Connection, leaver: Leaver, wallet: str) -> int:
+    """What is available in a wallet, under the tenancy's lock; NotSettledError before that."""
     standing = await _standing(connection, await _ended(connection, leaver))
     if standing.waits_for:
         waits = ", ".join(standing.waits_for)
@@ -342,7 +342,7 @@ async def _check_payout(
     connection: Connection, leaver: Leaver, payout: Payout, now: datetime
 ) -> None:
     await charge_within(connection, [leaver.tenancy_id], now)
-    left_fen = await _settled_fen(connection, leaver, payout.wallet)
+    left_fen = await settled_fen(connection, leaver, payout.wallet)
     if payout.taken_fen > left_fen:
         raise MoreThanLeftError(f"{payout.taken_fen} fen of {left_fen}")
     if payout.rounding_fen and payout.taken_fen != left_fen:
@@ -350,7 +350,7 @@ async def _check_payout(
 
 
 async def _check_owed(connection: Connection, leaver: Leaver, wish: WriteOff) -> None:
-    owed_fen = -await _settled_fen(connection, leaver, wish.wallet)
+    owed_fen = -await settled_fen(connection, leaver, wish.wallet)
     if wish.amount_fen != owed_fen:
         raise MoreThanLeftError(f"{wish.amount_fen} fen, but {max(owed_fen, 0)} fen are owed")
 

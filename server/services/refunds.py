@@ -19,6 +19,7 @@ from server.services.balances import balances
 from server.services.locks import lock_tenancies
 from server.services.manager_acts import Deed, record_act
 from server.services.managers import Manager
+from server.services.move_out_money import Leaver, settled_fen
 from server.services.refund_starts import RefundWish, insert_refund, site_of, start_within
 from server.services.supply import decide_within
 from server.services.top_ups import WALLETS
@@ -27,6 +28,10 @@ REFUND = "refund"
 CLICKS_WITHIN = timedelta(seconds=60)  # without a key, the same wish again is the same click
 EXPIRE_AT_ONCE = 20
 
+PLACE = """
+SELECT tenancy.site_id, tenancy.closed_at, shop.code AS shop_code
+FROM tenancy JOIN shop ON shop.id = tenancy.shop_id WHERE tenancy.id = $1
+"""
 OF_KEY = "SELECT * FROM refund WHERE site_id = $1 AND idempotency_key = $2"
 LAST_CLICK = """
 SELECT idempotency_key FROM refund
@@ -184,9 +189,17 @@ async def _asked_before(
 
 
 async def _check_available(connection: Connection, wish: RefundWish) -> None:
-    """Under the tenancy's lock: what is used but not billed yet, and reserved, cannot go back."""
-    owned = (await balances(connection, [wish.tenancy_id]))[wish.tenancy_id]
-    electricity = WALLETS[wish.wallet] is AccountKind.ELECTRICITY_WALLET
-    available_fen = owned.available_fen if electricity else owned.fixed_available_fen
+    """Under the tenancy's lock: what is used but not billed yet, and reserved, cannot go back.
+
+    Of a tenancy that has ended nothing can before everything is charged (NotSettledError).
+    """
+    place = (await rows(connection, PLACE, wish.tenancy_id))[0]
+    if place["closed_at"] is not None:
+        leaver = Leaver(place["site_id"], place["shop_code"], wish.tenancy_id)
+        available_fen = await settled_fen(connection, leaver, wish.wallet)
+    else:
+        owned = (await balances(connection, [wish.tenancy_id]))[wish.tenancy_id]
+        electricity = WALLETS[wish.wallet] is AccountKind.ELECTRICITY_WALLET
+        available_fen = owned.available_fen if electricity else owned.fixed_available_fen
     if wish.amount_fen > available_fen:
         raise AboveAvailableError(f"{max(available_fen, 0)} fen can be given back")

@@ -82,6 +82,7 @@ async def test_a_refund_that_cannot_be_is_refused(people: People) -> None:
         ("finance", "A101", {**WISH, "reason": "  "}, 422, "reason_needed"),
         ("finance", "A101", {**WISH, "wallet": "gold"}, 400, "invalid_body"),
         ("engineer", "A101", WISH, 403, "forbidden"),
+        ("finance", "A101", {**WISH, "tenancy_id": 10**9}, 404, "not_found"),
         ("finance", "NO", WISH, 404, "not_found"),
     ):
         answer = await people.post(who, f"/shops/{code}/refunds", body)

@@ -16,6 +16,8 @@ from server.models.database import pool, rows, transaction
 from server.services import money_by_hand, refund_parts, refunds
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
 from server.services.audit import audit
+from server.services.move_out_money import NotSettledError
+from server.services.moving_out import MoveOut, move_out
 from server.services.payment_inbox import Kept, keep, settle
 from server.services.refund_starts import RefundWish
 from server.services.refunds import AboveAvailableError, OtherRefundError
@@ -374,7 +376,13 @@ async def test_whoever_dies_between_two_steps_leaves_what_the_next_one_goes_on_w
 async def test_a_tenancy_that_ended_is_given_back_what_is_left(office: Refunding) -> None:
     world = office.world
     await world.pay(5_000)
-    await rows(pool(), "UPDATE tenancy SET closed_at = $1", world.now)
+    await world.wait(timedelta(hours=1))
+    leave = MoveOut(world.site_id, "A1", world.now, "租约到期")
+    await move_out(leave, office.people["olga"], world.now)
+    with pytest.raises(NotSettledError):
+        await office.ask(6_000)
+    await world.wait(timedelta(minutes=10))
+    await world.close()
     wish = RefundWish(world.tenancy_id, 6_000, "退租")
     for _ in range(2):
         async with transaction() as connection:
