@@ -122,7 +122,6 @@ class Trades:
             paid_at=self.sandbox.now().replace(microsecond=0),
             payload={**order.payload, "opened": True},
         )
-        self.sandbox.balances.move(Platform.ALIPAY, order.amount_fen)
         await self.orders.put(order)
         self.notify(order)
         return order

@@ -23,12 +23,12 @@ from payments.sandbox.notifier import Delivery
 
 REFUNDABLE = timedelta(days=365)
 _OUT_REQUEST_NO = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
-_OUTCOMES = (
-    Kind.REFUND_STUCK,
-    Kind.REFUND_CLOSED,
-    Kind.REFUND_ABNORMAL,
-    Kind.REFUND_RETURNED,
-)
+_OUTCOMES = {
+    Kind.REFUND_STUCK: RefundState.PROCESSING,
+    Kind.REFUND_CLOSED: RefundState.CLOSED,
+    Kind.REFUND_ABNORMAL: RefundState.CLOSED,  # Alipay gives back, or does not
+    Kind.REFUND_RETURNED: RefundState.SUCCESS,
+}
 _BUYER = {"buyer_logon_id": "san***@sandbox.example", "buyer_user_id": "2088000000000002"}
 
 
@@ -98,6 +98,7 @@ class Refunds:
         now = self._sandbox.now()
         day = f"{now.astimezone(SHANGHAI):%Y%m%d}"
         fault = self._sandbox.faults.take(Platform.ALIPAY, "refund", _OUTCOMES)
+        outcome = _OUTCOMES[fault.kind] if fault else RefundState.SUCCESS
         refund = Refund(
             platform=Platform.ALIPAY,
             merchant_id=order.merchant_id,
@@ -109,16 +110,12 @@ class Refunds:
             payload={
                 "reason": reason,
                 "notify_id": f"{day}{secrets.randbelow(10**26):026d}",
+                "outcome": outcome,
                 "returns": fault is not None and fault.kind is Kind.REFUND_RETURNED,
             },
         )
-        self._sandbox.balances.move(Platform.ALIPAY, -fen)
-        if fault is None or fault.kind is Kind.REFUND_RETURNED:
-            return await self.settle(refund, RefundState.SUCCESS)
         await self._orders.put(refund)
-        if fault.kind is not Kind.REFUND_STUCK:
-            await self.settle(refund, RefundState.CLOSED)
-        return refund
+        return refund if outcome is RefundState.PROCESSING else await self.settle(refund, outcome)
 
     async def settle(self, refund: Refund, state: RefundState) -> Refund:
         """Say what became of a refund; only one that was given back is told in a notice."""
@@ -130,16 +127,17 @@ class Refunds:
             state=state,
             finished_at=now,
             notified_at=told_at,
-            payload=told(known, state, now),
+            payload=told(known, state, now) | {"outcome": state},
         )
-        if known.is_held and not settled.is_held:
-            self._sandbox.balances.move(Platform.ALIPAY, settled.amount_fen)
         await self._orders.put(settled)
         self.resume(settled)
         return settled
 
     def resume(self, refund: Refund) -> None:
         """Go on with what is not finished: the trade's notice, or the bank that sends it back."""
+        outcome = RefundState(refund.payload.get("outcome", refund.state))
+        if refund.state is RefundState.PROCESSING and outcome is not RefundState.PROCESSING:
+            self._sandbox.later.after(0, lambda: self.settle(refund, outcome))  # killed meanwhile
         if refund.state is not RefundState.SUCCESS:
             return
         if refund.returns:

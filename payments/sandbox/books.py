@@ -126,6 +126,7 @@ class OrderBook:
         self._orders: dict[tuple[str, ...], Order] = {}
         self._refunds: dict[tuple[str, ...], Refund] = {}
         self._refunds_of: dict[tuple[str, ...], dict[tuple[str, ...], Refund]] = {}
+        self._net_fen = dict.fromkeys(Platform, 0)
         self._numbered: dict[tuple[str, str], Refund] = {}
         self._newest: dict[tuple[str, str], tuple[str, ...]] = {}
         self._paid_as: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -182,6 +183,10 @@ class OrderBook:
         """What is given back of an order, or on the way."""
         return sum(refund.amount_fen for refund in self.refunds_of(order) if refund.is_held)
 
+    def net_fen(self, platform: Platform) -> int:
+        """What came at a platform less what was given back, or is on the way."""
+        return self._net_fen[platform]
+
     def unnotified(self, platform: Platform) -> list[Order]:
         """Paid orders whose notice the merchant has not taken yet; no more than can be sent."""
         found = (
@@ -217,6 +222,8 @@ class OrderBook:
         self._file.close()
 
     def _keep(self, entry: Entry) -> None:
+        kept = self._orders if isinstance(entry, Order) else self._refunds
+        self._net_fen[entry.platform] += _worth_fen(entry) - _worth_fen(kept.get(entry.key))
         if isinstance(entry, Order):
             self._orders[entry.key] = entry
             self._newest[(entry.platform.value, entry.out_trade_no)] = entry.key
@@ -228,6 +235,13 @@ class OrderBook:
             self._refunds[entry.key] = entry
             self._numbered[(entry.platform.value, entry.out_refund_no)] = entry
             self._refunds_of.setdefault(entry.order_key, {})[entry.key] = entry
+
+
+def _worth_fen(entry: Entry | None) -> int:
+    """What an entry is to the merchant's money at the platform."""
+    if isinstance(entry, Order):
+        return entry.amount_fen if entry.state is OrderState.PAID else 0
+    return -entry.amount_fen if entry is not None and entry.is_held else 0
 
 
 _Row = tuple[str, tuple[str, ...]]  # table, values

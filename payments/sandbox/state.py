@@ -36,24 +36,21 @@ class Pace:
 class Balances:
     """What the merchant has at each platform to give back from; unlimited unless told."""
 
-    def __init__(self) -> None:
-        self._fen: dict[Platform, int] = {}
+    def __init__(self, orders: OrderBook) -> None:
+        self._orders = orders
+        self._beside: dict[Platform, int] = {}  # what is there beside what the book knows of
 
     def tell(self, platform: Platform, fen: int | None) -> None:
-        """So much is there now (None: no end of it)."""
+        """So much is there now (None: no end of it); payments and refunds move it."""
         if fen is None:
-            self._fen.pop(platform, None)
+            self._beside.pop(platform, None)
         else:
-            self._fen[platform] = fen
+            self._beside[platform] = fen - self._orders.net_fen(platform)
 
     def has(self, platform: Platform, fen: int) -> bool:
         """Whether so much can be given back."""
-        return self._fen.get(platform, fen) >= fen
-
-    def move(self, platform: Platform, fen: int) -> None:
-        """Money came (or went, below zero)."""
-        if platform in self._fen:
-            self._fen[platform] += fen
+        beside = self._beside.get(platform)
+        return beside is None or beside + self._orders.net_fen(platform) >= fen
 
 
 @dataclass(slots=True)
@@ -70,7 +67,7 @@ class Sandbox:
     signing: Signing = field(init=False)
     later: Later = field(default_factory=Later)
     faults: Faults = field(default_factory=Faults)
-    balances: Balances = field(default_factory=Balances)
+    balances: Balances = field(init=False)
     notices: Notices = field(init=False)
     files: Files = field(default_factory=Files)
     refused_at: dict[tuple[str, ...], datetime] = field(default_factory=dict)  # refunds, by order
@@ -78,6 +75,7 @@ class Sandbox:
     def __post_init__(self) -> None:
         """Sign by the public keys, and send notices as they come, until told otherwise."""
         self.signing = Signing(self.keys)
+        self.balances = Balances(self.orders)
         self.notices = Notices(self.notifier, self.later, self.faults, self.now)
 
     def signer(self, platform: Platform, call: str) -> Signer:

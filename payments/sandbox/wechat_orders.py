@@ -135,7 +135,6 @@ async def land(sandbox: Sandbox, order: Order, fen: int | None = None) -> Order:
         payload=dict(order.payload) | {"notice_id": str(uuid.uuid4())},
     )
     await keep(sandbox, paid)
-    sandbox.balances.move(Platform.WECHAT, paid.amount_fen)
     notify(sandbox, paid)
     return paid
 

@@ -107,7 +107,6 @@ async def accept(sandbox: Sandbox, order: Order, request: RefundRequest) -> Refu
             "returns": fault is not None and fault.kind is Kind.REFUND_RETURNED,
         },
     )
-    sandbox.balances.move(Platform.WECHAT, -refund.amount_fen)
     await keep(sandbox, refund)
     resume(sandbox, refund)
     return refund
@@ -139,8 +138,6 @@ async def settle(sandbox: Sandbox, refund: Refund, state: RefundState) -> Refund
         payload=told(known, state, sandbox.now())
         | {"notice_id": str(uuid.uuid4()), "outcome": state},
     )
-    if known.is_held and not settled.is_held:
-        sandbox.balances.move(Platform.WECHAT, settled.amount_fen)
     await keep(sandbox, settled)
     if state is not RefundState.PROCESSING:
         resume(sandbox, settled)

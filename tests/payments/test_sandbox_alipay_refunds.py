@@ -7,7 +7,7 @@ import pytest
 from payments.contract import Platform
 from payments.sandbox.books import RefundState
 from payments.sandbox.faults import Fault, Kind
-from tests.payments.peer import Peer, Received, http_answer
+from tests.payments.peer import Peer, http_answer
 from tests.payments.shops import Yard
 
 WECHAT, ALIPAY = Platform.WECHAT, Platform.ALIPAY
@@ -15,11 +15,6 @@ WECHAT, ALIPAY = Platform.WECHAT, Platform.ALIPAY
 
 def fault(platform: Platform, kind: Kind) -> Fault:
     return Fault(platform, kind, "refund")
-
-
-def refunds(received: list[Received]) -> list[Received]:
-    """The callbacks about refunds at WeChat Pay."""
-    return [one for one in received if b'"event_type":"REFUND.' in one.body]
 
 
 async def test_alipay_a_refund_is_done_at_once_and_told_by_the_trade(

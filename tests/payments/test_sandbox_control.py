@@ -1,26 +1,26 @@
 """What both sandbox platforms are told, keep and refuse."""
 
+import asyncio
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from payments.contract import Platform
 from payments.sandbox import books
+from payments.sandbox.alipay_refunds import Refunds
+from payments.sandbox.books import RefundState
 from payments.sandbox.faults import Fault, Kind
 from payments.sandbox.keys import SandboxKeys
-from tests.payments.peer import Peer, Received, http_answer
-from tests.payments.shops import REFUNDS, Yard, open_yard
+from tests.payments.peer import Peer, http_answer
+from tests.payments.shops import DOOR, QUICK, REFUNDS, Yard, open_yard
 
 WECHAT, ALIPAY = Platform.WECHAT, Platform.ALIPAY
 
 
 def fault(platform: Platform, kind: Kind) -> Fault:
     return Fault(platform, kind, "refund")
-
-
-def refunds(received: list[Received]) -> list[Received]:
-    """The callbacks about refunds at WeChat Pay."""
-    return [one for one in received if b'"event_type":"REFUND.' in one.body]
 
 
 async def test_a_restart_keeps_refunds_settles_and_tells_them(
@@ -49,6 +49,45 @@ async def test_a_restart_keeps_refunds_settles_and_tells_them(
     async with open_yard(tmp_path, keys) as again:
         await again.sandbox.quiet()
     assert len(peer.received) == refused + 3
+
+
+async def test_a_refund_that_a_kill_left_open_is_settled_by_the_next_start(
+    tmp_path: Path, keys: SandboxKeys, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_yard(tmp_path, keys, replace(QUICK, refund_s=60)) as before:
+        await before.wechat.paid(number)
+        await before.alipay.paid(number)
+        await before.wechat.refund(number, 3000)
+        with monkeypatch.context() as killed:
+            killed.setattr(Refunds, "settle", lambda _, refund, __: asyncio.sleep(0, refund))
+            left = await before.alipay.refund(number, "30.00")
+    async with open_yard(tmp_path, keys) as after:
+        await after.sandbox.quiet()
+        wechat = await after.wechat.send("GET", f"{REFUNDS}/R{number}")
+        again = await after.alipay.refund(number, "30.00")
+    assert wechat.json()["status"] == "SUCCESS"
+    assert [(one["fund_change"], one["refund_fee"]) for one in (left, again)] == [
+        ("N", "0.00"),
+        ("N", "30.00"),
+    ]
+
+
+@pytest.mark.parametrize("platform", list(Platform))
+async def test_a_balance_is_what_came_less_what_went_whatever_was_said_of_it(
+    yard: Yard, number: str, platform: Platform
+) -> None:
+    """Every two words on what became of a refund: all but "closed" keep its money."""
+    for first, second in product(RefundState, repeat=2):
+        own = f"{number}{first[:2]}{second[:2]}"
+        yard.control.balance(platform, 0)
+        await yard.control.stranger(platform, own, 8880, DOOR)
+        refund = await yard.control.refund_outside(platform, own, 3000)
+        await yard.control.settle(platform, refund.out_refund_no, first)
+        await yard.control.settle(platform, refund.out_refund_no, second)
+        left = 8880 if second is RefundState.CLOSED else 5880
+        assert yard.sandbox.balances.has(platform, left), (first, second)
+        assert not yard.sandbox.balances.has(platform, left + 1), (first, second)
+        await yard.sandbox.quiet()
 
 
 async def test_a_full_book_takes_no_more_refunds(
