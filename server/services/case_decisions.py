@@ -30,6 +30,7 @@ from server.services.refund_starts import (
     insert_parts,
     outside_refund_within,
 )
+from server.services.shipping import owe_within
 from server.services.supply import decide_within
 from server.services.top_ups import WALLETS
 
@@ -236,6 +237,7 @@ async def _credit(
     wallet = AccountRef(WALLETS[verdict.wallet], tenancy_id)
     posting = suspense_credited(wallet, amount_fen, {"reason": verdict.reason})
     await post(connection, site_id, posting, key=f"case:{case['id']}:credited", booked_at=now)
+    await owe_within(connection, case["credit_id"], now)
     await mark_decided(connection, case["id"], verdict.decision.value, by, verdict.reason, now)
     await close_case(connection, case["id"], now)
     await end_within(connection, [tenancy_id])

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from server.channels.contract import ChannelError, Shipment, ShippingDesk
-from server.models.database import pool, rows
+from server.models.database import Connection, pool, rows
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +20,12 @@ FIRST_PAUSE = timedelta(minutes=1)  # doubled each time
 PAUSE_MAX = timedelta(hours=6)
 ATTEMPTS_MAX = 16  # over two days
 
+OWE = """
+UPDATE payment_order SET transaction_id = credit.transaction_id, ship_at = $2
+FROM payment_credit credit, site
+WHERE credit.id = $1 AND payment_order.id = credit.order_id AND site.id = payment_order.site_id
+  AND site.shipping_information AND payment_order.method = 'wechat_jsapi'
+"""
 TAKE = """
 WITH due AS (
     SELECT id FROM payment_order WHERE ship_at <= $1 ORDER BY ship_at, id
@@ -48,6 +54,11 @@ class DueShipment:
     order_id: int
     attempt: int
     shipment: Shipment
+
+
+async def owe_within(connection: Connection, credit_id: int, now: datetime) -> None:
+    """Money that was in suspense is credited now: its payment is to be told, too."""
+    await rows(connection, OWE, credit_id, now)
 
 
 async def take_due(now: datetime, limit: int) -> Sequence[DueShipment]:

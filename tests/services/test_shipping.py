@@ -1,7 +1,7 @@
 """What was paid for in the mini-program is delivered: WeChat is told until it knows."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -9,12 +9,15 @@ import pytest
 
 from payments.contract import Method, Platform
 from server.channels.contract import ChannelError, Shipment
+from server.core.refunds.cases import CaseDecision
 from server.models.database import pool, row, rows
 from server.services import crediting, shipping, top_ups
+from server.services.case_decisions import Verdict, decide_case
 from server.services.site_import import import_site
 from server.services.wakeups import Wakeups
 from server.workers.context import WorkContext
 from server.workers.shipping import tell_shipments
+from tests.fakes.refunding import refunding
 from tests.fakes.site_text import PROFILES
 from tests.scenarios.world import SITE, World, local
 
@@ -54,8 +57,10 @@ async def says(folder: Path, world: World, setting: str) -> None:
     await import_site(path, PROFILES, world.now)
 
 
-async def paid(world: World, method: Method = Method.WECHAT_JSAPI) -> None:
-    """Somebody pays 50 yuan and has it credited."""
+async def paid(
+    world: World, method: Method = Method.WECHAT_JSAPI, paid_fen: int = 5_000
+) -> crediting.Outcome:
+    """Somebody orders 50 yuan and pays; what becomes of it."""
     user = await row(
         pool(),
         "INSERT INTO app_user (app_id, openid, created_at) VALUES ('wx1', 'o-alice', $1)"
@@ -76,9 +81,8 @@ async def paid(world: World, method: Method = Method.WECHAT_JSAPI) -> None:
     )
     view = await top_ups.order(wish, world.directory, world.now)
     assert view.payment is not None
-    trade = world.paid_trade(view.payment["out_trade_no"])
-    credited = await crediting.credit(world.site_id, Platform.WECHAT, trade, world.now)
-    assert credited.outcome is crediting.Outcome.CREDITED
+    trade = replace(world.paid_trade(view.payment["out_trade_no"]), paid_fen=paid_fen)
+    return (await crediting.credit(world.site_id, Platform.WECHAT, trade, world.now)).outcome
 
 
 def working(world: World, desk: Desk | None) -> WorkContext:
@@ -104,6 +108,25 @@ async def test_a_credited_payment_is_told_once(world: World, tmp_path: Path) -> 
     credit = await world.row("SELECT transaction_id FROM payment_credit")
     assert shipment.transaction_id == credit["transaction_id"]
     assert (await order(world))["shipped_at"] is not None
+
+
+async def test_money_in_suspense_is_told_once_a_manager_credits_it(
+    world: World, tmp_path: Path
+) -> None:
+    office = await refunding(world)
+    await says(tmp_path, world, "shipping_information = true")
+    outcome = await paid(world, paid_fen=4_999)
+    before = await tell_shipments(working(world, Desk()))
+    case = await world.row("SELECT id FROM payment_case")
+    verdict = Verdict(CaseDecision.CREDIT, "核对无误", world.tenancy_id)
+    await decide_case(case["id"], office.people["fen"], verdict, world.now)
+    desk = Desk()
+
+    after = await tell_shipments(working(world, desk))
+
+    assert (outcome, before, after) == (crediting.Outcome.OTHER_AMOUNT, 0, 1)
+    credit = await world.row("SELECT transaction_id FROM payment_credit")
+    assert [one.transaction_id for one in desk.told] == [credit["transaction_id"]]
 
 
 @pytest.mark.parametrize(
