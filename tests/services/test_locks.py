@@ -11,14 +11,16 @@ from random import Random
 import asyncpg
 import pytest_asyncio
 
-from payments.contract import Method, Platform
+from payments.contract import Method, Platform, RefundStatus
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
+from server.core.refunds.cases import CaseDecision
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, rows
-from server.services import money_by_hand, supply, supply_holds, top_ups
+from server.services import money_by_hand, refunds, supply, supply_holds, top_ups
 from server.services.adjustments import Adjustment
 from server.services.approvals import Decision
 from server.services.audit import audit
+from server.services.case_decisions import Verdict, decide_case
 from server.services.controls import authorise
 from server.services.corrections import correct_due
 from server.services.crediting import credit
@@ -36,8 +38,13 @@ from server.services.move_out_money import Leaver, Payout, pay_out
 from server.services.moving_in import MoveIn, move_in
 from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, forget_months, keep
+from server.services.refund_parts import SAID, Said, take_in
+from server.services.refund_starts import RefundWish
 from server.services.settlement import close_days, settle_due
 from server.services.site_import import import_site
+from server.services.wakeups import Wakeups
+from server.workers.context import WorkContext
+from server.workers.refunds import ask_for_refunds
 from tests.fakes.payment_platform import FakeDirectory
 from tests.fakes.site_text import meter_text, shop_text
 from tests.services.conftest import NOW, PROFILES
@@ -50,6 +57,7 @@ SELECT 1 FROM pg_locks JOIN pg_stat_activity activity USING (pid)
 WHERE NOT granted AND activity.datname = current_database()
 """
 MOVE_BEHIND = "UPDATE meter_control SET permit_only = permit_only WHERE meter_id = $1"
+STUCK = "SELECT id FROM payment_case WHERE kind = 'refund_abnormal' AND closed_at IS NULL"
 CONTROLS = "SELECT 1 FROM meter_control WHERE meter_id = ANY($1::bigint[]) ORDER BY meter_id"
 SHOP = meter_text("M-X{0}", "{0}", "X{0}")
 SHOP += shop_text("X{0}", more='opening_balance_fen = 1000\nfixed_charges = ["lift"]\n')
@@ -244,6 +252,27 @@ async def pay_online(crowd: Crowd, number: int, directory: FakeDirectory) -> Non
     )
 
 
+async def give_back(crowd: Crowd, number: int, directory: FakeDirectory) -> None:
+    """Ask, let two workers ask the platform, be told twice at once, and decide what is stuck."""
+    shop = (crowd.site_id, f"X{number % SHOPS + 2}")
+    wish = RefundWish(crowd.tenancies[number % SHOPS], 200, "test")
+    with suppress(ConflictError):  # nothing is left, or it is moving out
+        await refunds.ask(shop, wish, crowd.managers[0], crowd.now, key=f"refund {number}")
+    context = WorkContext(lambda: crowd.now, directory, {}, Wakeups(None))
+    await asyncio.gather(ask_for_refunds(context), ask_for_refunds(context))
+    ends = (RefundStatus.SUCCEEDED, RefundStatus.ABNORMAL, RefundStatus.CLOSED)
+    for refund in list(directory.wechat.refunds.values()):
+        if refund.status is RefundStatus.PROCESSING:
+            told = directory.wechat.finish(refund.out_refund_no, ends[number % 3], crowd.now)
+            said = Said(SAID[told.status], told)
+            words = (take_in(told.out_refund_no, said, crowd.now) for _ in range(2))
+            await asyncio.gather(*words)
+    for case in await rows(pool(), STUCK):
+        verdict = Verdict(CaseDecision.BY_HAND if number % 2 else CaseDecision.GIVE_BACK, "test")
+        decisions = (decide_case(case["id"], one, verdict, crowd.now) for one in crowd.managers)
+        await asyncio.gather(*decisions, return_exceptions=True)
+
+
 async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     directory = FakeDirectory()
 
@@ -254,8 +283,12 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     async def pay(number: int) -> None:
         await pay_online(crowd, number, directory)
 
+    async def refund(number: int) -> None:
+        await give_back(crowd, number, directory)
+
     async with asyncio.timeout(60):
         await asyncio.gather(
+            repeat(refund),
             repeat(crowd.read),
             repeat(crowd.read),
             repeat(crowd.settle),
@@ -292,6 +325,8 @@ async def test_all_kinds_of_work_at_once(crowd: Crowd) -> None:
     credited = await rows(pool(), "SELECT sum(amount_fen)::bigint AS fen FROM payment_credit")
     assert credited == [{"fen": 500 * ROUNDS}]
     assert await rows(pool(), "SELECT 1 FROM meter_exchange LIMIT 1") != []
+    assert await rows(pool(), "SELECT 1 FROM refund_part WHERE state = 'done'") != []
+    assert await rows(pool(), STUCK) == []
     assert await rows(pool(), "SELECT 1 FROM tenancy WHERE closed_at IS NOT NULL LIMIT 1") != []
     charged = await rows(pool(), "SELECT count(*) AS days FROM fixed_charge_statement")
     assert charged == [{"days": SHOPS * 2}]
