@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from server.core.errors import NotFoundError
-from server.services import bindings, top_ups
+from server.services import bindings
 from server.services.sessions import User
-from server.services.top_ups import TopUpView
+from server.services.top_up_views import TopUpView, find_top_up
 
 _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _NUMBER = re.compile(r"[0-9A-Za-z]{1,32}", re.ASCII)
@@ -42,7 +42,7 @@ async def tenancy_of(user: User, id_text: str) -> OwnTenancy:
 async def top_up_of(user: User, no: str) -> OwnTopUp:
     """The top-up of this number at one of the user's tenancies; raises NotFoundError."""
     try:
-        view = await top_ups.find_top_up(no if _NUMBER.fullmatch(no) else "")
+        view = await find_top_up(no if _NUMBER.fullmatch(no) else "")
         return OwnTopUp(view, await tenancy_of(user, str(view.tenancy_id)))
     except NotFoundError as error:
         raise NotFoundError("no such top-up") from error

@@ -12,7 +12,7 @@ from server.http.locale import Locale
 from server.services.bindings import ScannedShop
 from server.services.statements import StatementDay, StatementSummary
 from server.services.tenancies import TenancyOverview, TenancySummary
-from server.services.top_ups import TopUpView
+from server.services.top_up_views import TopUpView
 from server.services.transactions import FixedChargeLine, WalletMove
 from server.services.usage import UsagePoint
 

@@ -16,7 +16,7 @@ from server.http.context import WebContext
 from server.http.locale import locale_of
 from server.services import public_page
 from server.services.public_page import AnonymousTopUp, Tick
-from server.services.top_ups import TopUpView
+from server.services.top_up_views import TopUpView
 from server.services.wakeups import tenancy_topic
 
 QR_METHODS = (Method.WECHAT_NATIVE, Method.ALIPAY_QR)

@@ -43,8 +43,9 @@ class TopUp(Model):
 
 
 class PaymentOrder(Model):
-    """One out_trade_no at one platform for one top-up; `payment` is what the payer was given.
+    """One out_trade_no at one platform for one top-up; one of a method waits at a time.
 
+    `payment`: what the payer was given, when. `client_ip`: a try again has to say the same.
     `transaction_id`: the payment that was credited. `ship_at`: when WeChat is told next that what
     was paid for is there, where the site says so.
     """
@@ -62,6 +63,8 @@ class PaymentOrder(Model):
     method = fields.CharField(16)
     state = fields.CharField(16)
     payment: fields.Field[dict[str, str] | None] = fields.JSONField(null=True)
+    payment_at = fields.DatetimeField(null=True)
+    client_ip = fields.CharField(45, null=True)
     created_at = fields.DatetimeField()
     query_at = fields.DatetimeField(null=True)
     queries = fields.IntField(default=0)
@@ -73,11 +76,7 @@ class PaymentOrder(Model):
     class Meta:
         app = "mallwatt"
         table = "payment_order"
-        unique_together = (("top_up", "method"),)
-        indexes = (
-            Index(fields=("query_at",), name="idx_payment_order_query"),
-            Index(fields=("ship_at",), name="idx_payment_order_ship"),
-        )
+        indexes = (Index(fields=("ship_at",), name="idx_payment_order_ship"),)
 
 
 class PaymentNotice(Model):

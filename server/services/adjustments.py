@@ -12,7 +12,7 @@ from server.services.journal import Posted, post
 from server.services.locks import lock_open_tenancy
 from server.services.manager_acts import check_reason
 from server.services.supply import decide_within
-from server.services.top_ups import AMOUNT_FEN_MAX, WALLETS
+from server.services.wallets import AMOUNT_FEN_MAX, WALLETS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from server.services.audit_window import Window
 from server.services.desk import METHODS, OPERATOR
 from server.services.money_by_hand import ADJUSTMENT, DESK_PAYMENT, DESK_REVERSAL
 from server.services.move_out_money import PAYOUT, WRITE_OFF
-from server.services.top_ups import WALLETS
+from server.services.wallets import WALLETS
 
 RULE = "by_hand"
 

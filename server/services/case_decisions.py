@@ -32,7 +32,7 @@ from server.services.refund_starts import (
 )
 from server.services.shipping import owe_within
 from server.services.supply import decide_within
-from server.services.top_ups import WALLETS
+from server.services.wallets import WALLETS
 
 CASE_CREDIT = "case_credit"
 DECIDED = "case_decided"

@@ -10,16 +10,25 @@ from enum import StrEnum
 from payments.contract import Platform, Trade, TradeStatus
 from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import payment_to_suspense, top_up_settled
-from server.models.database import Connection, Row, row, rows, transaction
+from server.core.top_ups.states import (
+    UNDECIDED,
+    AttemptEvent,
+    AttemptState,
+    TopUpEvent,
+    by_state,
+)
+from server.models.database import Connection, Row, row, rows, to_json, transaction
 from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
+from server.services.payment_attempts import give_up_within
 from server.services.payment_cases import NewCase, open_case
 from server.services.refund_starts import refund_by_itself
 from server.services.supply import decide_within
 
 ORDER = """
-SELECT payment_order.id, payment_order.site_id, payment_order.state, top_up.tenancy_id
+SELECT payment_order.id, payment_order.site_id, payment_order.state, payment_order.top_up_id,
+       top_up.tenancy_id
 FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
 WHERE payment_order.platform = $1 AND payment_order.out_trade_no = $2
   AND payment_order.merchant_id = $3
@@ -40,14 +49,16 @@ INSERT INTO payment_credit (platform, merchant_id, transaction_id, out_trade_no,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
 """
 PAID = """
-UPDATE top_up SET status = 'paid', paid_at = $2, credited_at = $3 WHERE id = $1
+UPDATE top_up SET status = $4::jsonb ->> status, paid_at = $2, credited_at = $3 WHERE id = $1
 """
-ORDER_CLOSED = "UPDATE payment_order SET state = 'closed', query_at = NULL WHERE id = $1"
-TOP_UP_CLOSED = "UPDATE top_up SET status = 'closed' WHERE id = $1 AND status = 'pending'"
+ORDER_ENDED = """
+UPDATE payment_order SET state = $2::jsonb ->> state, query_at = NULL WHERE id = $1
+"""
+TOP_UP_CLOSED = "UPDATE top_up SET status = $2::jsonb ->> status WHERE id = $1"
 # Its money is here and not in its wallet: nothing will be credited by itself, so the order is over,
 # and the time of the payment tells this end from one that nobody paid.
 TOP_UP_SUSPENDED = """
-UPDATE top_up SET status = 'closed', paid_at = $2
+UPDATE top_up SET status = $3::jsonb ->> status, paid_at = $2
 WHERE id = (SELECT top_up_id FROM payment_order WHERE id = $1) AND credited_at IS NULL
 """
 PAID_TWICE = "重复支付，自动退款 (paid twice)"
@@ -57,10 +68,9 @@ SELECT 1 AS some FROM refund_part part JOIN payment_credit credit ON credit.id =
 WHERE credit.order_id = $1 AND part.state <> 'failed' LIMIT 1
 """
 GIVEN_BACK = "refunded_before_credit"
-ORDER_PAID = "UPDATE payment_order SET state = 'paid', query_at = NULL WHERE id = $1"
 # What was credited is delivered: WeChat is told (services/shipping) where the site says so.
 ORDER_CREDITED = """
-UPDATE payment_order SET state = 'paid', query_at = NULL, transaction_id = $2, ship_at = (
+UPDATE payment_order SET transaction_id = $2, ship_at = (
     SELECT $3::timestamptz FROM site
     WHERE site.id = payment_order.site_id AND site.shipping_information
       AND payment_order.method = 'wechat_jsapi'
@@ -112,8 +122,8 @@ async def credit_within(
     outcome = _judge(trade, top_up, repeated=seen is not None)
     tenancy_id = top_up["tenancy_id"] if top_up else None
     if outcome is Outcome.REPEATED:
-        if order is not None and order["state"] == "waiting":  # it was suspended before
-            await rows(connection, ORDER_PAID, order["id"])
+        if order is not None:  # it was suspended before, maybe
+            await _end_attempt(connection, order["id"], AttemptEvent.PAID)
     elif outcome is Outcome.CREDITED and top_up is not None and order is not None:
         await _credit_wallet(connection, order["site_id"], platform, trade, order, top_up, now)
         await end_within(connection, [top_up["tenancy_id"]])
@@ -150,9 +160,10 @@ async def _given_back(
         if await row(connection, OWN_REFUND, order["id"]) is None:
             await open_case(connection, replace(case, kind=OUTSIDE), now)
         return Credited(Outcome.NOT_PAID)
-    if order["state"] == "waiting":
-        await rows(connection, ORDER_CLOSED, order["id"])
-        await rows(connection, TOP_UP_CLOSED, top_up["id"])
+    if AttemptState(order["state"]) in UNDECIDED:
+        await _end_attempt(connection, order["id"], AttemptEvent.GIVEN_BACK)
+        await give_up_within(connection, top_up["id"], now)
+        await rows(connection, TOP_UP_CLOSED, top_up["id"], _moves(TopUpEvent.GIVEN_UP))
         await open_case(connection, case, now)
     return Credited(Outcome.NOT_PAID, top_up["tenancy_id"])
 
@@ -189,8 +200,11 @@ async def _credit_wallet(
         booked_at=trade.paid_at or now,
     )
     await _record(connection, platform, trade, order["id"], posted.transaction_id, now)
-    await rows(connection, PAID, top_up["id"], trade.paid_at or now, now)
+    paid_at = trade.paid_at or now
+    await rows(connection, PAID, top_up["id"], paid_at, now, _moves(TopUpEvent.CREDITED))
+    await _end_attempt(connection, order["id"], AttemptEvent.PAID)
     await rows(connection, ORDER_CREDITED, order["id"], trade.transaction_id, now)
+    await give_up_within(connection, top_up["id"], now)
 
 
 async def _suspend(
@@ -219,9 +233,11 @@ async def _suspend(
         return False
     order_id = order["id"] if order is not None else None
     credit_id = await _record(connection, platform, trade, order_id, posted.transaction_id, now)
-    if order_id is not None:
-        await rows(connection, ORDER_PAID, order_id)
-        await rows(connection, TOP_UP_SUSPENDED, order_id, trade.paid_at or now)
+    if order is not None and order_id is not None:
+        await _end_attempt(connection, order_id, AttemptEvent.PAID)
+        moves = _moves(TopUpEvent.SUSPENDED)
+        await rows(connection, TOP_UP_SUSPENDED, order_id, trade.paid_at or now, moves)
+        await give_up_within(connection, order["top_up_id"], now)
     subject = f"{platform.value}:{trade.transaction_id}"
     tenancy_id = order["tenancy_id"] if order is not None else None
     facts = _case_facts(platform, trade)
@@ -230,6 +246,14 @@ async def _suspend(
     if outcome is Outcome.SECOND_PAYMENT and case_id is not None:
         await refund_by_itself(connection, case_id, PAID_TWICE, now)
     return True
+
+
+async def _end_attempt(connection: Connection, order_id: int, event: AttemptEvent) -> None:
+    await rows(connection, ORDER_ENDED, order_id, _moves(event))
+
+
+def _moves(event: TopUpEvent | AttemptEvent) -> str:
+    return to_json(by_state(event))
 
 
 def _case_facts(platform: Platform, trade: Trade) -> dict[str, object]:

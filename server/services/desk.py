@@ -12,7 +12,7 @@ from server.services.emergency_credit import end_within
 from server.services.journal import IdempotencyMismatchError, Posted, post
 from server.services.locks import lock_open_tenancy, lock_tenancies
 from server.services.supply import decide_within
-from server.services.top_ups import AMOUNT_FEN_MAX, WALLETS
+from server.services.wallets import AMOUNT_FEN_MAX, WALLETS
 
 METHODS = ("cash", "bank_transfer")
 RECEIPT_NO_MAX = 64

@@ -26,7 +26,7 @@ from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.managers import Manager
 from server.services.readings import ensure_months
 from server.services.settlement import close_next_days, settle_due
-from server.services.top_ups import AMOUNT_FEN_MAX, WALLETS
+from server.services.wallets import AMOUNT_FEN_MAX, WALLETS
 
 PAYOUT, WRITE_OFF = "move_out_payout", "write_off"
 LISTED_MAX = 20

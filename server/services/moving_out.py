@@ -21,7 +21,7 @@ from server.services.locks import lock_shop
 from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.managers import Manager
 from server.services.settlement import project_within
-from server.services.top_ups import close_all_within
+from server.services.top_up_closing import close_all_within
 
 TENANCIES = """
 SELECT tenancy.id, tenancy.opened_at, tenancy.closed_at, tenancy.first_open_day, site.timezone,

@@ -6,8 +6,9 @@ from datetime import datetime
 from payments.contract import Method
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.models import database
-from server.services import admin_views, bindings, guesses, top_ups
+from server.services import admin_views, bindings, guesses, top_up_views, top_ups
 from server.services.platforms import PlatformDirectory
+from server.services.top_up_views import TopUpView
 
 AMOUNTS_FEN = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 AMOUNT_MIN_FEN, AMOUNT_MAX_FEN = 1, 5_000_000
@@ -47,7 +48,7 @@ class AnonymousOrder:
 class AnonymousTopUp:
     """A top-up that nobody's login ordered, and where it belongs."""
 
-    view: top_ups.TopUpView
+    view: TopUpView
     method: Method
     shop_id: int
     shop_code: str
@@ -78,9 +79,7 @@ async def shop_of_token(token: str) -> PublicShop:
     return PublicShop(masked_name=bindings.masked(found.pop("name")), **found)
 
 
-async def order(
-    wish: AnonymousOrder, platforms: PlatformDirectory, now: datetime
-) -> top_ups.TopUpView:
+async def order(wish: AnonymousOrder, platforms: PlatformDirectory, now: datetime) -> TopUpView:
     """Order a top-up without a login; LimitedError past the limits by address and by shop."""
     if wish.tenancy_id is None:
         raise ConflictError("nobody lives in this shop now")
@@ -139,7 +138,7 @@ async def supply_of(shop_id: int) -> tuple[str, tuple[str, ...]]:
     return line.glance, ("held",) if line.held else line.reasons
 
 
-def ticks(view: top_ups.TopUpView, glance: str) -> tuple[Tick, ...]:
+def ticks(view: TopUpView, glance: str) -> tuple[Tick, ...]:
     """The four ticks of a payment, in order.
 
     A supply that was never off needs no switching; one that stays off after the credit is stuck,
@@ -153,7 +152,7 @@ def ticks(view: top_ups.TopUpView, glance: str) -> tuple[Tick, ...]:
     )
 
 
-def is_settled(view: top_ups.TopUpView, glance: str) -> bool:
+def is_settled(view: TopUpView, glance: str) -> bool:
     """Whether nothing more will happen to this page by itself."""
     if view.status in {"closed", "refunded"}:
         return True
@@ -164,7 +163,7 @@ def _tick(name: str, at: datetime | None) -> Tick:
     return Tick(name, "waiting" if at is None else "done", at)
 
 
-def _supply_tick(name: str, at: datetime | None, view: top_ups.TopUpView, glance: str) -> Tick:
+def _supply_tick(name: str, at: datetime | None, view: TopUpView, glance: str) -> Tick:
     if at is not None:
         return Tick(name, "done", at)
     if view.credited_at is None or view.commanded_at is not None:
@@ -197,4 +196,4 @@ async def _find(no: str, shop_id: int | None, site_id: int | None) -> AnonymousT
     if found is None:
         raise NotFoundError("top-up")
     method = Method(found.pop("method") or Method.WECHAT_NATIVE)
-    return AnonymousTopUp(view=await top_ups.find_top_up(no), method=method, **found)
+    return AnonymousTopUp(view=await top_up_views.find_top_up(no), method=method, **found)

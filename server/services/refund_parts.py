@@ -46,7 +46,7 @@ from server.services.payment_cases import (
     open_case,
     reopen_case,
 )
-from server.services.refund_starts import MARK_TOP_UPS
+from server.services.refund_starts import mark_top_ups
 from server.services.supply import decide_within
 
 log = structlog.get_logger(__name__)
@@ -357,7 +357,7 @@ async def _end(connection: Connection, part: Row, now: datetime) -> None:
     own = (part["site_id"], ABNORMAL_CASE, part["out_refund_no"])
     await close_by_subject(connection, own, now)
     if part["credit_id"] is not None:
-        await rows(connection, MARK_TOP_UPS, [part["credit_id"]])
+        await mark_top_ups(connection, [part["credit_id"]])
     found = await rows(connection, PARTS, part["refund_id"])
     status = refund_status({PartState(one["state"]): one["fen"] for one in found})
     if status == "in_progress":

@@ -13,13 +13,14 @@ from server.core.ledger.flows import refund_started
 from server.core.refunds.cases import CaseDecision
 from server.core.refunds.parts import PartState
 from server.core.refunds.plan import Paid, PlannedPart, plan
-from server.models.database import Connection, Row, row, rows
+from server.core.top_ups.states import TopUpEvent, by_state
+from server.models.database import Connection, Row, row, rows, to_json
 from server.services.approvals import Approval
 from server.services.journal import post
 from server.services.manager_acts import check_reason
 from server.services.payment_cases import NOBODY, mark_decided
 from server.services.supply import decide_within
-from server.services.top_ups import AMOUNT_FEN_MAX, WALLETS
+from server.services.wallets import AMOUNT_FEN_MAX, WALLETS
 
 PAYMENTS_MAX = 500  # of one wallet, the newest; the rest is paid out by hand
 
@@ -60,8 +61,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)
 # A top-up tells how much of it went back; what was paid twice went back without it.
 MARK_TOP_UPS = """
 UPDATE top_up SET refunded_fen = sums.done_fen, status = CASE
-    WHEN sums.under_way THEN 'refunding' WHEN sums.done_fen >= top_up.amount_fen THEN 'refunded'
-    ELSE 'paid' END
+    WHEN sums.under_way THEN $2::jsonb ->> status
+    WHEN sums.done_fen >= top_up.amount_fen THEN $3::jsonb ->> status
+    ELSE $4::jsonb ->> status END
 FROM (
     SELECT payment_order.top_up_id AS id, bool_or(part.finished_at IS NULL) AS under_way,
         coalesce(sum(part.amount_fen) FILTER (WHERE part.state = 'done'), 0)::bigint AS done_fen
@@ -220,13 +222,20 @@ async def insert_parts(
             *(numbers[-1], part.amount_fen, state.value, now),
             None if credit is None else part.try_at,
         )
-    await rows(connection, MARK_TOP_UPS, list(credits_))
+    await mark_top_ups(connection, list(credits_))
     return numbers
 
 
 def new_number(now: datetime) -> str:
     """The time for people, randomness for uniqueness; letters and digits alone."""
     return f"R{now:%Y%m%d%H%M%S}{secrets.randbelow(10**14):014d}"
+
+
+async def mark_top_ups(connection: Connection, credit_ids: list[int]) -> None:
+    """Let the top-ups of these payments tell how much of them went back, and is on its way."""
+    events = (TopUpEvent.REFUND_BEGUN, TopUpEvent.REFUNDED_WHOLE, TopUpEvent.REFUND_ENDED)
+    moves = [to_json(by_state(event)) for event in events]
+    await rows(connection, MARK_TOP_UPS, credit_ids, *moves)
 
 
 async def _take_from_wallet(connection: Connection, refund: Row, now: datetime) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from server.core.errors import NotFoundError
 from server.core.refunds.cases import CaseDecision, choices
 from server.models.database import Row, from_json, pool, rows
-from server.services.top_ups import WALLETS
+from server.services.wallets import WALLETS
 
 LISTED_MAX = 100
 

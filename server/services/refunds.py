@@ -22,7 +22,7 @@ from server.services.managers import Manager
 from server.services.move_out_money import Leaver, settled_fen
 from server.services.refund_starts import RefundWish, insert_refund, site_of, start_within
 from server.services.supply import decide_within
-from server.services.top_ups import WALLETS
+from server.services.wallets import WALLETS
 
 REFUND = "refund"
 CLICKS_WITHIN = timedelta(seconds=60)  # without a key, the same wish again is the same click

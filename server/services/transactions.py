@@ -11,7 +11,7 @@ import msgspec
 from server.core.errors import InvalidInputError
 from server.core.ledger.routing import FlowCode
 from server.models.database import from_json, pool, rows
-from server.services.top_ups import WALLETS
+from server.services.wallets import WALLETS
 
 PAGE_MAX = 50
 ID_MAX = 2**63 - 1

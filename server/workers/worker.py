@@ -11,7 +11,7 @@ from server.services.wakeups import INBOX, OUTBOX, SETTLE
 from server.workers.bell import TimedJob, ring
 from server.workers.context import WorkContext
 from server.workers.garbage import search_less
-from server.workers.inbox import query_orders, settle_notices
+from server.workers.inbox import query_alipay, query_wechat, settle_notices
 from server.workers.loop import keep_doing
 from server.workers.notices import send_messages
 from server.workers.refunds import ask_for_refunds
@@ -34,7 +34,8 @@ async def run_worker(context: WorkContext) -> None:
     async with asyncio.TaskGroup() as group:
         for name, step, topics in (
             ("inbox", settle_notices, [INBOX]),
-            ("queries", query_orders, []),
+            ("queries_wechat", query_wechat, []),
+            ("queries_alipay", query_alipay, []),
             ("refunds", ask_for_refunds, []),
             ("settle", settle_readings, [SETTLE]),
             ("correct", correct_days, []),

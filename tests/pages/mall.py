@@ -153,7 +153,7 @@ class Mall:
     async def pay(self, no: str, *, ticks: int) -> None:
         """Set the first of the four times of a top-up, as the workers would."""
         names = ("paid_at", "credited_at", "commanded_at", "confirmed_at")[:ticks]
-        sets = ", ".join(f"{name} = $2" for name in names)
+        sets = ", ".join(f"{name} = coalesce({name}, $2)" for name in names)
         await db.rows(
             db.pool(),
             f"UPDATE top_up SET status = 'paid', {sets} WHERE no = $1",  # noqa: S608 - ours

@@ -12,7 +12,7 @@ from server.handlers.paying import Browser, Watched, browser_of, offered
 from server.handlers.rendering import fragment, kwh, qr_svg, yuan
 from server.http.locale import Locale
 from server.services.public_page import is_settled, ticks
-from server.services.top_ups import TopUpView
+from server.services.top_up_views import TopUpView
 
 ALL = tuple(Method)
 AT = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
@@ -82,7 +82,6 @@ def _view(done: int, status: str = "paid") -> TopUpView:
         wallet="electricity",
         amount_fen=1,
         refunded_fen=0,
-        payment=None,
         created_at=AT,
         expires_at=AT,
         paid_at=times[0],

@@ -21,8 +21,8 @@ from server.services.approvals import Status
 from server.services.desk import METHODS
 from server.services.manager_acts import Role
 from server.services.money_by_hand import ADJUSTMENT, DESK_PAYMENT, KINDS
-from server.services.top_ups import WALLETS
 from server.services.waiting_days import Why
+from server.services.wallets import WALLETS
 
 CODES = {
     "reason": [*Reason, "held"],

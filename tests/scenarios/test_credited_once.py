@@ -9,7 +9,7 @@ import pytest
 
 from payments.contract import Platform
 from server.models.database import pool, rows
-from server.services import top_ups
+from server.services import order_queries
 from server.services.audit import audit
 from server.services.crediting import Outcome, credit
 from tests.scenarios.world import World
@@ -39,8 +39,8 @@ async def test_a_lost_callback_is_found_by_asking(world: World, tmp_path: Path) 
     await world.open(tmp_path, balance_fen=0)
     world.paid_trade(await world.order(5_000))
     world.now += timedelta(seconds=2)
-    (due,) = await top_ups.take_due_queries(world.now, 10)
-    trade = await top_ups.ask_platform(due, world.platform, world.now)
+    (due,) = await order_queries.take_due(Platform.WECHAT, world.now, 10)
+    trade = await order_queries.ask_platform(due, world.platform, world.now)
     assert trade is not None
     credited = await credit(world.site_id, Platform.WECHAT, trade, world.now)
     assert credited.outcome is Outcome.CREDITED

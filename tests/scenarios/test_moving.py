@@ -8,7 +8,7 @@ import pytest
 from payments.contract import Platform, TradeStatus
 from server.core.errors import ConflictError
 from server.models.database import from_json, pool, rows
-from server.services import bindings, top_ups
+from server.services import bindings, order_queries
 from server.services.audit import audit
 from server.services.confirmations import confirm_reconnection
 from server.services.crediting import Outcome, credit
@@ -82,8 +82,8 @@ async def test_one_leaves_at_noon_and_another_comes_at_two(world: World, tmp_pat
         await bindings.bind(user["id"], await token(world), "482913", world.now)
 
     # the platform's order is closed after the commit, by whoever asks what became of it
-    [due] = await top_ups.take_due_queries(world.now, 10)
-    assert await top_ups.ask_platform(due, world.platform, world.now) is None
+    [due] = await order_queries.take_due(Platform.WECHAT, world.now, 10)
+    assert await order_queries.ask_platform(due, world.platform, world.now) is None
     assert (await world.platform.query(number, world.now)).status is TradeStatus.CLOSED
     assert (await world.top_up())["status"] == "closed"
     late = world.paid_trade(number)  # and he pays all the same

@@ -322,7 +322,7 @@ async def test_orders_of_a_merchant_that_is_gone_are_asked_for_ever_more_rarely(
     end = town.now + timedelta(days=4)
     tick = timedelta(seconds=30)
     while town.now < end:
-        asked += await query_orders(town.context)
+        asked += await query_orders(town.context, Platform.WECHAT)
         due = await rows(pool(), "SELECT query_at FROM payment_order WHERE query_at > $1", town.now)
         if due:  # to the last tick before it is due: there it is asked in vain
             idle = (due[0]["query_at"] - town.now) // tick

@@ -10,12 +10,13 @@ from payments.contract import Method, Platform, Refund, RefundStatus, Trade, Tra
 from server.core.errors import ConflictError, InvalidInputError, MallwattError, NotFoundError
 from server.core.refunds.cases import CaseDecision
 from server.models.database import Row, pool, rows
-from server.services import case_decisions, money_by_hand, refund_payouts, top_ups
+from server.services import case_decisions, money_by_hand, refund_payouts
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision, OwnApprovalError
 from server.services.audit import audit
 from server.services.case_decisions import Decided, DecidedError, Verdict
 from server.services.crediting import Outcome, credit
 from server.services.desk import DeskPayment
+from server.services.payment_attempts import Payer, change_method
 from server.services.payment_inbox import keep, settle
 from server.services.refund_payouts import PaidOutError
 from tests.fakes.refunding import Refunding, refunding
@@ -336,25 +337,12 @@ async def test_paid_on_both_platforms_one_goes_back(office: Refunding) -> None:
     world = office.world
     number = await world.order(5_000)
     alipay = world.directory.alipay
-    wish = top_ups.TopUpOrder(
-        tenancy_id=world.tenancy_id,
-        amount_fen=5_000,
-        method=Method.ALIPAY_QR,
-        wallet="electricity",
-        idempotency_key="key-2",
-        user_id=None,
-        payer_id=None,
-        client_ip=None,
-        public_url="http://mall.test",
-    )
-    other = await top_ups.order(wish, world.directory, world.now)
+    # both codes stand on the kiosk's screen
+    payer = Payer("http://mall.test")
+    no = (await world.top_up())["no"]
+    other = await change_method(no, Method.ALIPAY_QR, payer, world.directory, world.now)
     assert other.payment is not None
-    # the second attempt is one of the same top-up, as the page at the kiosk makes it
-    await rows(
-        pool(),
-        "UPDATE payment_order SET top_up_id = (SELECT min(id) FROM top_up)"
-        " WHERE platform = 'alipay'",
-    )
+    assert len(other.payables) == 2
     by_alipay = alipay.pay(other.payment["out_trade_no"], world.now)
     await credit(world.site_id, Platform.ALIPAY, by_alipay, world.now)
     by_wechat = world.paid_trade(number)

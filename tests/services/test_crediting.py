@@ -9,7 +9,7 @@ import pytest
 
 from payments.contract import Platform, Trade, TradeStatus
 from server.models.database import pool, rows
-from server.services import payment_inbox, top_ups
+from server.services import order_queries, payment_inbox
 from server.services.audit import audit
 from server.services.crediting import Credited, Outcome, credit
 from server.services.site_import import import_site
@@ -81,9 +81,9 @@ async def test_an_order_given_back_before_it_was_credited_ends_as_a_case(world: 
     world.platform.trades[number] = replace(paid, status=TradeStatus.REFUNDED)
     world.now += timedelta(seconds=3)
     context = context_of(world)
-    assert await query_orders(context) == 1
+    assert await query_orders(context, WECHAT) == 1
     world.now += timedelta(days=1)
-    assert await query_orders(context) == 0  # it is not asked for again
+    assert await query_orders(context, WECHAT) == 0  # it is not asked for again
     assert (await world.top_up())["status"] == "closed"
     case = await world.row("SELECT kind FROM payment_case")
     assert case == {"kind": "refunded_before_credit"}
@@ -113,14 +113,15 @@ async def test_an_order_that_expires_as_it_is_paid_meets_no_deadlock(world: Worl
         out_trade_no = await world.order(100, f"key-{number}")
         order = await world.row("SELECT id FROM payment_order WHERE state = 'waiting'")
         trade = world.paid_trade(out_trade_no)
-        due = top_ups.DueQuery(
-            order["id"], world.site_id, WECHAT, "forgotten", 0, world.now - timedelta(days=3)
+        before = world.now - timedelta(days=3)
+        due = order_queries.DueQuery(
+            *(order["id"], world.site_id, WECHAT, world.platform.merchant_id, "forgotten", 0),
+            *(before, before),
         )
         await asyncio.gather(
-            *(top_ups.ask_platform(due, world.platform, world.now) for _ in range(3)),
+            *(order_queries.ask_platform(due, world.platform, world.now) for _ in range(3)),
             *(credit(world.site_id, WECHAT, trade, world.now) for _ in range(3)),
         )
-        await rows(pool(), "UPDATE payment_order SET state = 'paid'")
     assert await wallet_fen(world.tenancy_id) == 1_200
     assert (await audit(lambda _: None)).passed
 
@@ -166,7 +167,7 @@ async def test_an_order_whose_money_is_in_suspense_is_over(world: World, outcome
         None,
     )
     world.now += timedelta(days=1)
-    assert await query_orders(context_of(world)) == 0  # it is not asked for again
+    assert await query_orders(context_of(world), WECHAT) == 0  # it is not asked for again
     assert (await credit(world.site_id, WECHAT, trade, world.now)).outcome is Outcome.REPEATED
     assert (await world.top_up()) == top_up
     case = await world.row("SELECT kind, closed_at FROM payment_case")

@@ -16,7 +16,14 @@ from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.core.refunds.cases import CaseDecision
 from server.core.supply.control_state import ControlState
 from server.models.database import pool, rows
-from server.services import money_by_hand, refunds, supply, supply_holds, top_ups
+from server.services import (
+    money_by_hand,
+    order_queries,
+    refunds,
+    supply,
+    supply_holds,
+    top_ups,
+)
 from server.services.adjustments import Adjustment
 from server.services.approvals import Decision
 from server.services.audit import audit
@@ -244,11 +251,11 @@ async def pay_online(crowd: Crowd, number: int, directory: FakeDirectory) -> Non
     assert view.payment is not None
     platform = directory.platforms[Platform.WECHAT]
     trade = platform.pay(view.payment["out_trade_no"], now)
-    due = await top_ups.take_due_queries(now + timedelta(seconds=5), 10)
+    due = await order_queries.take_due(Platform.WECHAT, now + timedelta(seconds=5), 10)
     await asyncio.gather(
         credit(crowd.site_id, Platform.WECHAT, trade, now),
         credit(crowd.site_id, Platform.WECHAT, trade, now),
-        *(top_ups.ask_platform(one, platform, now + timedelta(days=4)) for one in due),
+        *(order_queries.ask_platform(one, platform, now + timedelta(days=4)) for one in due),
     )
 
 

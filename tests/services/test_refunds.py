@@ -22,7 +22,7 @@ from server.services.payment_inbox import Kept, keep, settle
 from server.services.refund_starts import RefundWish
 from server.services.refunds import AboveAvailableError, OtherRefundError
 from server.services.tenancies import overview
-from server.services.top_ups import find_top_up
+from server.services.top_up_views import find_top_up
 from tests.fakes.refunding import Refunding, refunding
 from tests.scenarios.world import World, local
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen

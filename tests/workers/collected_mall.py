@@ -213,7 +213,7 @@ class Mall:
             pool(),
             "INSERT INTO top_up (no, site_id, tenancy_id, wallet, amount_fen, status,"
             " idempotency_key, input_hash, created_at, expires_at, credited_at, refunded_fen)"
-            " SELECT 'T1', tenancy.site_id, tenancy.id, 'electricity', $2, 'paid',"
+            " SELECT 'T1', tenancy.site_id, tenancy.id, 'electricity_wallet', $2, 'paid',"
             " 'k', 'h', $3, $3, $3, 0"
             " FROM tenancy JOIN shop ON shop.id = shop_id WHERE shop.code = $1",
             *(shop, amount_fen, wall_clock()),

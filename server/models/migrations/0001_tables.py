@@ -1694,6 +1694,11 @@ class Migration(migrations.Migration):
                         decoder=loads,
                     ),
                 ),
+                (
+                    "payment_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
+                ("client_ip", fields.CharField(null=True, max_length=45)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ("query_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("queries", fields.IntField(default=0)),
@@ -1705,13 +1710,9 @@ class Migration(migrations.Migration):
             options={
                 "table": "payment_order",
                 "app": "mallwatt",
-                "unique_together": (("top_up", "method"),),
-                "indexes": [
-                    Index(fields=["query_at"], name="idx_payment_order_query"),
-                    Index(fields=["ship_at"], name="idx_payment_order_ship"),
-                ],
+                "indexes": [Index(fields=["ship_at"], name="idx_payment_order_ship")],
                 "pk_attr": "id",
-                "table_description": "One out_trade_no at one platform for one top-up; `payment` is what the payer was given.",
+                "table_description": "One out_trade_no at one platform for one top-up; one of a method waits at a time.\n\n`payment`: what the payer was given, when. `client_ip`: a try again has to say the same.\n`transaction_id`: the payment that was credited. `ship_at`: when WeChat is told next that what\nwas paid for is there, where the site says so.",
             },
             bases=["Model"],
         ),

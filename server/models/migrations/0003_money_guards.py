@@ -238,6 +238,71 @@ CREATE INDEX refund_expiring ON refund (expires_at) WHERE status = 'waiting';
 CREATE INDEX refund_of_case ON refund (case_id);
 """
 
+# What core/top_ups/states allows (a test compares): "old new", before what else may change.
+TOP_UP_CHANGES = """
+pending paid, pending closed, closed paid, paid refunding, paid refunded, refunding paid,
+refunding refunded
+"""
+ATTEMPT_CHANGES = """
+waiting closing, waiting closed, waiting paid, closing closed, closing paid, closed paid
+"""
+
+
+def _quoted(changes: str) -> str:
+    return ", ".join(f"'{one}'" for one in " ".join(changes.split()).split(", "))
+
+
+TOP_UPS = f"""
+ALTER TABLE top_up ADD CONSTRAINT top_up_status CHECK (
+        status IN ('pending', 'paid', 'closed', 'refunding', 'refunded')),
+    ADD CONSTRAINT top_up_refunded CHECK (refunded_fen BETWEEN 0 AND amount_fen);
+ALTER TABLE payment_order ADD CONSTRAINT payment_order_state CHECK (
+        state IN ('waiting', 'closing', 'paid', 'closed')),
+    ADD CONSTRAINT payment_order_asked CHECK (
+        (query_at IS NULL) = (state IN ('paid', 'closed'))),
+    ADD CONSTRAINT payment_order_given CHECK ((payment IS NULL) = (payment_at IS NULL));
+CREATE UNIQUE INDEX payment_order_waiting ON payment_order (top_up_id, method)
+    WHERE state = 'waiting';
+CREATE INDEX payment_order_top_up ON payment_order (top_up_id, id);
+CREATE INDEX payment_order_due ON payment_order (platform, query_at, id)
+    WHERE query_at IS NOT NULL;
+CREATE FUNCTION keep_payment_state() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    was jsonb := to_jsonb(OLD);
+    now_is jsonb := to_jsonb(NEW);
+    changed text := concat(was ->> TG_ARGV[0], ' ', now_is ->> TG_ARGV[0]);
+BEGIN
+    IF was - TG_ARGV = now_is - TG_ARGV
+        AND (was ->> TG_ARGV[0] = now_is ->> TG_ARGV[0] OR changed = ANY (TG_ARGV)) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'of a % only how far it is may change, as its states allow: % refused',
+        TG_TABLE_NAME, changed USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER keep_payment_state BEFORE UPDATE ON top_up FOR EACH ROW
+    EXECUTE FUNCTION keep_payment_state('status', 'paid_at', 'credited_at', 'commanded_at',
+        'confirmed_at', 'refunded_fen', {_quoted(TOP_UP_CHANGES)});
+CREATE TRIGGER keep_payment_state BEFORE UPDATE ON payment_order FOR EACH ROW
+    EXECUTE FUNCTION keep_payment_state('state', 'payment', 'payment_at', 'query_at', 'queries',
+        'transaction_id', 'ship_at', 'ships', 'shipped_at', {_quoted(ATTEMPT_CHANGES)});
+-- credited is credited, once: the status says the same as the time
+CREATE FUNCTION keep_credit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (TG_OP = 'INSERT' OR OLD.credited_at IS NULL OR OLD.credited_at = NEW.credited_at)
+        AND (NEW.credited_at IS NULL) = (NEW.status IN ('pending', 'closed')) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'a top-up is credited once, and what is credited is paid'
+        USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER keep_credit BEFORE INSERT OR UPDATE ON top_up FOR EACH ROW
+    EXECUTE FUNCTION keep_credit();
+CREATE TRIGGER never_deleted BEFORE DELETE OR TRUNCATE ON top_up
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_deleted BEFORE DELETE OR TRUNCATE ON payment_order
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+"""
+
 
 class Migration(migrations.Migration):
     """Same site, accounts that may meet, one wallet, no transaction without its transfers."""
@@ -249,4 +314,5 @@ class Migration(migrations.Migration):
         ops.RunSQL(GUARDS),
         ops.RunSQL(APPROVALS),
         ops.RunSQL(REFUNDS),
+        ops.RunSQL(TOP_UPS),
     ]
