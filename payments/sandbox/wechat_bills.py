@@ -28,8 +28,8 @@ SUMMARY = (
 _STATES = {
     RefundState.PROCESSING: "PROCESSING",
     RefundState.SUCCESS: "SUCCESS",
-    RefundState.CLOSED: "FAIL",
-    RefundState.ABNORMAL: "FAIL",
+    RefundState.CLOSED: "REFUNDCLOSE",
+    RefundState.ABNORMAL: "CHANGE",
 }
 
 

@@ -227,6 +227,30 @@ async def test_a_bill_keeps_the_state_that_a_refund_had(yard: Yard, day: str, nu
     assert seen == ["SUCCESS", "SUCCESS"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "state", "alipays"),
+    [
+        (Kind.REFUND_CLOSED, "REFUNDCLOSE", 1),
+        (Kind.REFUND_ABNORMAL, "CHANGE", 1),
+        (Kind.REFUND_STUCK, "PROCESSING", 1),
+        (Kind.SLOW, "SUCCESS", 2),
+    ],
+)
+async def test_a_bill_says_what_became_of_a_refund(
+    yard: Yard, day: str, number: str, kind: Kind, state: str, alipays: int
+) -> None:
+    """At Alipay only what was given back stands on it."""
+    yard.sandbox.faults.add(Fault(WECHAT, kind, "refund"), Fault(ALIPAY, kind, "refund"))
+    await yard.wechat.paid(number)
+    await yard.alipay.paid(number)
+    await yard.wechat.refund(number, 3000)
+    await yard.alipay.refund(number, "30.00")
+    await yard.sandbox.quiet()
+    yard.clock.at = ten_after(day)
+    assert [row[19] for row in (await wechat_bill(yard, day)).rows] == ["", state]
+    assert len((await alipay_bill(yard, day)).rows) == alipays
+
+
 async def test_there_is_no_bill_before_ten_and_none_of_a_day_without_business(
     yard: Yard, day: str, number: str
 ) -> None:
