@@ -35,6 +35,7 @@ from server.core.refunds.parts import (
     refund_status,
     step,
 )
+from server.core.refunds.plan import LIMITS
 from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.emergency_credit import end_within
 from server.services.journal import post
@@ -288,8 +289,9 @@ async def _move(
     if ended:
         try_at = None
     elif said.event in (PartEvent.NOT_KNOWN, PartEvent.NO_MERCHANT):
+        apart = LIMITS[part["platform"]].apart  # a call that was lost may have counted there
+        try_at = max(now, part["try_at"] if sent_at is None else sent_at + apart)
         sent_at = None  # nobody has the number: it is asked for, not about
-        try_at = max(now, part["try_at"]) if said.event is PartEvent.NO_MERCHANT else now
     elif said.event is PartEvent.ASKED_AGAIN:
         try_at = now
     if taken.state is PartState.ABNORMAL:

@@ -354,6 +354,8 @@ async def test_whoever_dies_between_two_steps_leaves_what_the_next_one_goes_on_w
     said = await refund_parts.ask_platform(due, office.wechat, "", world.now)
     assert said.event is PartEvent.NOT_KNOWN
     await refund_parts.take_in(due.out_refund_no, said, world.now)
+    assert await refund_parts.take_due(world.now, 8) == []  # one a minute, whoever asked
+    world.now += timedelta(seconds=50)
     (due,) = await refund_parts.take_due(world.now, 8)
     assert not due.sent_before
     await refund_parts.ask_platform(due, office.wechat, "", world.now)  # and dies
