@@ -239,7 +239,10 @@ Status = Annotated[str, msgspec.Meta(description="pending, paid, closed, refundi
 
 
 class TopUpOrdered(msgspec.Struct, frozen=True):
-    """`payment` is for the method: wx.requestPayment's arguments, `code_url` or `url`."""
+    """`payment` is for the method: wx.requestPayment's arguments, `code_url` or `url`.
+
+    Null where nothing can be paid any more: it is paid, closed, or expired.
+    """
 
     top_up_no: str
     status: Status

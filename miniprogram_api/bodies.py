@@ -23,6 +23,12 @@ class Bind(msgspec.Struct, forbid_unknown_fields=True):
     binding_code: Text
 
 
+class ChangeMethod(msgspec.Struct, forbid_unknown_fields=True):
+    """How it is to be paid instead."""
+
+    method: Method
+
+
 class OrderTopUp(msgspec.Struct, forbid_unknown_fields=True):
     """How much, how, and for which wallet."""
 

@@ -11,7 +11,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import empty
 
 from miniprogram_api import entry, money, shops
-from miniprogram_api.bodies import Bind, LogIn, OrderTopUp
+from miniprogram_api.bodies import Bind, ChangeMethod, LogIn, OrderTopUp
 from miniprogram_api.call import Call
 from miniprogram_api.openapi import describe
 from server.http.answers import json_answer
@@ -90,6 +90,12 @@ ROUTES = (
         problems=(409, 429, 503),
     ),
     _route("GET", "/top-ups/{top_up_no}", money.get_top_up),
+    _route(
+        *("POST", "/top-ups/{top_up_no}/attempts", money.change_method, 201),
+        body=ChangeMethod,
+        problems=(409, 429, 503),
+    ),
+    _route("POST", "/top-ups/{top_up_no}/close", money.close_top_up),
 )
 
 

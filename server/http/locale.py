@@ -32,6 +32,8 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "nothing_to_confirm": ("无需确认复电", "The supply does not wait for your word"),
     "hoarding_limit": ("超过钱包余额上限", "This would exceed what the wallet may hold"),
     "method_unavailable": ("该支付方式不可用", "This payment method is not available"),
+    "top_up_over": ("该订单已支付、关闭或过期", "This top-up is paid, closed or expired"),
+    "too_many_attempts": ("更换支付方式次数过多，请重新下单", "Too many changes; order a new one"),
     "idempotency_mismatch": (
         "相同的幂等键对应不同的内容",
         "The same Idempotency-Key came with another input",

@@ -25,6 +25,9 @@ WITH held AS (
 UPDATE top_up SET status = $2::jsonb ->> status FROM held WHERE top_up.id = held.id
 RETURNING top_up.id
 """
+CLOSE_ONE = """
+UPDATE top_up SET status = $2::jsonb ->> status WHERE no = $1 AND status = 'pending' RETURNING id
+"""
 GIVE_UP_ALL = """
 UPDATE payment_order SET state = $2::jsonb ->> state, query_at = $3
 WHERE top_up_id = ANY($1::bigint[]) AND state = 'waiting'
@@ -41,6 +44,14 @@ async def close_all_within(connection: Connection, tenancy_id: int, now: datetim
     giving_up = to_json(by_state(AttemptEvent.GIVEN_UP))
     await rows(connection, GIVE_UP_ALL, closed, giving_up, now)
     return len(closed)
+
+
+async def give_up(no: str, now: datetime) -> None:
+    """A payer will not pay this: closed if it was pending, else as it is; a late payment counts."""
+    async with transaction() as connection:
+        found = await rows(connection, CLOSE_ONE, no, to_json(by_state(TopUpEvent.GIVEN_UP)))
+        giving_up = to_json(by_state(AttemptEvent.GIVEN_UP))
+        await rows(connection, GIVE_UP_ALL, [one["id"] for one in found], giving_up, now)
 
 
 async def end_attempt(order_id: int) -> None:

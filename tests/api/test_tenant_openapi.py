@@ -26,6 +26,8 @@ CONTRACT = {
     ("get", "/shops/{id}/transactions"),
     ("post", "/shops/{id}/top-ups"),
     ("get", "/top-ups/{top_up_no}"),
+    ("post", "/top-ups/{top_up_no}/attempts"),
+    ("post", "/top-ups/{top_up_no}/close"),
 }
 
 

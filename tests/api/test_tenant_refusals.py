@@ -123,6 +123,11 @@ REFUSALS = [
         *("a wallet of nobody's", "POST", "/shops/{id}/top-ups", 400, "invalid_body"),
         {"json": ORDER | {"wallet": "gold"}, "headers": KEY},
     ),
+    Refusal(
+        *("another method of nobody's", "POST", "/top-ups/{no}/attempts", 400, "invalid_body"),
+        {"json": {"method": "cash"}},
+    ),
+    Refusal("no other method", "POST", "/top-ups/{no}/attempts", 400, "invalid_body", {"json": {}}),
     Refusal("a method not offered", "PATCH", "/shops/{id}", 405, "method_not_allowed"),
     Refusal("a path not there", "GET", "/shops/{id}/nothing", 404, "not_found"),
 ]
@@ -152,7 +157,7 @@ REFUSALS += [
         },
     )
     for amount, status in (
-        *((amount, 400) for amount in ("true", "1.5", "1.0", '"100"', "null", "1e3", "[]")),
+        *((amount, 400) for amount in ("true", "1.5", "1.0", '"100"', "null", "1e2", "1e3", "[]")),
         *((amount, 422) for amount in ("0", "-1", "100000001", "1" + "0" * 30)),
     )
 ]
@@ -166,7 +171,7 @@ async def test_a_refusal_is_a_problem_with_a_stable_code(
     options = dict(refusal.options or {})
     headers = httpx.Headers(options.pop("headers", None))
     headers["Authorization"] = f"Bearer {ann.token}"
-    url = PREFIX + refusal.path.replace("{id}", str(shop_id))
+    url = PREFIX + refusal.path.replace("{id}", str(shop_id)).replace("{no}", neighbours.no)
     answer = await town.client.request(refusal.method, url, headers=headers, **options)
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
@@ -217,6 +222,8 @@ CALLS = [
     ("POST", "/shops/{id}/emergency-credit", {}),
     ("DELETE", "/shops/{id}/binding", {}),
     ("GET", "/top-ups/{no}", {}),
+    ("POST", "/top-ups/{no}/attempts", {"json": {"method": "alipay_qr"}}),
+    ("POST", "/top-ups/{no}/close", {}),
 ]
 NOT_THERE = [
     "987654321",

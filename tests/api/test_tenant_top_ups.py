@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from payments.contract import Method, Platform
+from payments.contract import Method, Platform, TradeStatus
 from server.models.database import pool, rows
 from server.services.crediting import credit
 from tests.fakes.town import NOW, Town
@@ -114,3 +114,34 @@ async def test_the_other_wallet_is_paid_apart(town: Town) -> None:
     assert (shop["balance_fen"], shop["fixed_charges_balance_fen"]) == (100_000, 5_000)
     journal = await ann.get(f"/shops/{shop_id}/transactions", params={"wallet": "fixed_charges"})
     assert [one["amount_fen"] for one in journal.json()["items"]] == [5_000]
+
+
+async def test_another_method_is_another_attempt_on_the_same_top_up(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    ordered = (await ann.order(shop_id, "k-1")).json()
+    wechat, alipay = (town.platforms.platforms[one] for one in Platform)
+    path = f"/top-ups/{ordered['top_up_no']}"
+    changed = await ann.post(f"{path}/attempts", json={"method": "alipay_wap"})
+    assert changed.status_code == 201, changed.text
+    assert changed.json()["top_up_no"] == ordered["top_up_no"]
+    assert set(changed.json()["payment"]) == {"url", "out_trade_no"}
+    assert [one.amount_fen for one in alipay.requests] == [5_000]
+    assert wechat.trades[ordered["payment"]["out_trade_no"]].status is TradeStatus.CLOSED
+    del town.platforms.platforms[Platform.ALIPAY]
+    lacking = await ann.post(f"{path}/attempts", json={"method": "alipay_qr"})
+    assert (lacking.status_code, lacking.json()["code"]) == (409, "method_unavailable")
+
+
+async def test_a_top_up_given_up_makes_room_and_takes_no_other_method(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    room_fen = 5_000_000 - 100_000
+    path = f"/top-ups/{(await ann.order(shop_id, 'k-1', amount_fen=room_fen)).json()['top_up_no']}"
+    assert (await ann.order(shop_id, "k-2")).json()["code"] == "hoarding_limit"
+    for _ in range(2):
+        closed = await ann.post(f"{path}/close")
+        assert (closed.status_code, closed.json()["status"]) == (200, "closed")
+    assert (await ann.order(shop_id, "k-2")).status_code == 201
+    over = await ann.post(f"{path}/attempts", json={"method": "alipay_qr"})
+    assert (over.status_code, over.json()["code"]) == (409, "top_up_over")
+    again = await ann.order(shop_id, "k-1", amount_fen=room_fen)
+    assert (again.json()["status"], again.json()["payment"]) == ("closed", None)

@@ -303,7 +303,7 @@ def test_yuan_and_fen_are_the_same_money(fen: int) -> None:
     assert formats.fen_from_yuan(formats.yuan_text(fen)) == fen
 
 
-@pytest.mark.parametrize("module", ["payments.alipay.client", "server.app"])
+@pytest.mark.parametrize("module", ["payments.alipay.client", "server.app", "server.cli"])
 def test_importing_does_not_load_the_sdk_which_only_a_payment_needs(module: str) -> None:
     code = f"import {module}, sys; sys.exit('alipay' in sys.modules)"
 
