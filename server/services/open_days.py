@@ -83,7 +83,10 @@ SELECT tenancy.id, tenancy.site_id, tenancy.opened_at, tenancy.closed_at, tenanc
        new.register_wh, new.transformer_ratio, new.rollover_wh, wallet.balance_fen - coalesce((
            SELECT sum(open_day.amount_fen) FROM open_day
            WHERE open_day.tenancy_id = tenancy.id AND open_day.day < day.day), 0)::bigint
-           AS left_fen
+           - coalesce((
+           SELECT sum(refund.amount_fen) FROM refund
+           WHERE refund.tenancy_id = tenancy.id AND refund.status = 'waiting'
+             AND refund.wallet = 'electricity_wallet'), 0)::bigint AS left_fen
 FROM tenancy JOIN shop ON shop.id = tenancy.shop_id
 JOIN account ON account.site_id = tenancy.site_id AND account.kind = 'electricity_wallet'
     AND coalesce(account.tenancy_id, 0) = tenancy.id

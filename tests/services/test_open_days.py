@@ -110,6 +110,13 @@ FROM_THE_START = """
 UPDATE settlement_due SET first_day = tenancy.first_open_day FROM tenancy
 WHERE tenancy.id = tenancy_id AND tenancy.id = $1
 """
+RESERVED = """
+INSERT INTO refund (site_id, no, tenancy_id, wallet, amount_fen, status, reason, asked_by,
+                    asked_at, expires_at, idempotency_key, input_hash)
+SELECT site_id, 'R-' || id, id, 'electricity_wallet', 1000, 'waiting', 'why', 'wang', $2,
+       $2::timestamptz + interval '7 days', 'k-' || id, 'h'
+FROM tenancy WHERE id = ANY($1::bigint[])
+"""
 TENANCIES = """
 SELECT tenancy.id FROM tenancy JOIN shop ON shop.id = shop_id WHERE tenancy.site_id = $1
 ORDER BY shop.code
@@ -308,3 +315,15 @@ async def test_all_open_days_count_where_a_balance_may_decide(folder: Path) -> N
     supply, _ = await twins.both(SUPPLY)
     assert [day["amount_fen"] for day in days] == [235, 275]
     assert supply[0]["notices"] == ["low_balance2000"]
+
+
+async def test_what_is_reserved_counts_where_a_balance_may_decide(folder: Path) -> None:
+    """10 of 25 yuan wait to be given back: a warning is due by what is left beside them."""
+    twins = await open_twins(folder)
+    await twins.settle()
+    await rows(pool(), RESERVED, [twins.one, twins.twin], twins.at)
+    for rise_wh in (0, 8_000, 9_000, 9_000, 6_000):
+        twins.pass_time(60, (rise_wh, 0))
+        await twins.read((0, 1))
+        await twins.settle()
+        await twins.check()
