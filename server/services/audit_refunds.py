@@ -11,6 +11,8 @@ from server.services.audit_window import Window
 RULE = "refund"
 
 COUNT = "SELECT count(*) AS refunds FROM refund"
+# What came back after it was done is a refund of its own (`returned:` and the part's number), that
+# begins with what came back instead of with a wallet.
 # $1, $2: where the money of each way out is. A part that was done has one posting out of what is
 # in progress (or in suspense), one that failed has one back, and no part has another.
 PARTS = """
@@ -52,10 +54,16 @@ FROM refund
 LEFT JOIN LATERAL (
     SELECT sum(transfer.amount_fen) AS fen FROM ledger_transaction posted
     JOIN ledger_transfer transfer ON transfer.transaction_id = posted.id
-    JOIN account debit ON debit.id = transfer.debit_account_id AND debit.kind = refund.wallet
-        AND debit.tenancy_id = refund.tenancy_id
-    WHERE posted.site_id = refund.site_id AND posted.flow = 'refund.started'
-      AND posted.idempotency_key = 'refund:' || refund.no
+    JOIN account debit ON debit.id = transfer.debit_account_id
+    WHERE posted.site_id = refund.site_id AND posted.idempotency_key = 'refund:' || refund.no
+      AND (posted.flow = 'refund.started' AND debit.kind = refund.wallet
+            AND debit.tenancy_id = refund.tenancy_id
+        OR posted.flow = 'refund.returned' AND EXISTS (SELECT 1 FROM refund_part part
+            JOIN refund own ON own.id = part.refund_id AND own.wallet = refund.wallet
+                AND own.tenancy_id = refund.tenancy_id
+            WHERE refund.idempotency_key = 'returned:' || part.out_refund_no
+              AND part.state = 'done' AND part.amount_fen = refund.amount_fen
+              AND debit.kind = part.platform || '_clearing'))
 ) started ON true
 LEFT JOIN LATERAL (
     SELECT sum(part.amount_fen) FILTER (WHERE part.state <> 'replaced') AS fen,
@@ -102,9 +110,11 @@ ORDER BY top_up.id LIMIT 1000
 UNASKED = """
 SELECT 'transaction ' || posted.id AS subject, posted.flow FROM ledger_transaction posted
 WHERE posted.id BETWEEN $1 AND $2
-  AND posted.flow IN ('refund.started', 'refund.done', 'refund.failed', 'suspense.refunded')
+  AND posted.flow IN ('refund.started', 'refund.returned', 'refund.done', 'refund.failed',
+    'suspense.refunded')
   AND NOT EXISTS (SELECT 1 FROM refund WHERE refund.site_id = posted.site_id
-    AND posted.flow = 'refund.started' AND posted.idempotency_key = 'refund:' || refund.no)
+    AND posted.flow IN ('refund.started', 'refund.returned')
+    AND posted.idempotency_key = 'refund:' || refund.no)
   AND NOT EXISTS (SELECT 1 FROM refund_part part WHERE part.site_id = posted.site_id
     AND posted.idempotency_key = 'refund-part:' || part.out_refund_no || CASE
         WHEN posted.flow = 'refund.failed' THEN ':back' ELSE ':done' END)

@@ -11,7 +11,7 @@ from payments.contract import Refund, RefundStatus
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.core.ledger.accounts import AccountRef
 from server.core.ledger.flows import suspense_credited
-from server.core.refunds.cases import CaseDecision, check_choice
+from server.core.refunds.cases import CaseDecision, CaseKind, check_choice
 from server.core.refunds.parts import PartEvent
 from server.core.refunds.plan import PlannedPart
 from server.models.database import Connection, Row, from_json, row, rows, transaction
@@ -29,6 +29,7 @@ from server.services.refund_starts import (
     case_refund_within,
     insert_parts,
     outside_refund_within,
+    returned_refund_within,
 )
 from server.services.shipping import owe_within
 from server.services.supply import decide_within
@@ -171,10 +172,27 @@ async def _do(
     elif decision is CaseDecision.RECORD:
         await _record_outside(connection, case, manager, verdict, now)
         await close_case(connection, case["id"], now)
+    elif case["kind"] == CaseKind.REFUND_RETURNED.value:
+        await _take_back(connection, case, manager, verdict, now)
+        await close_case(connection, case["id"], now)
     elif decision is CaseDecision.GIVE_BACK:
         await take_in_within(connection, case["subject"], Said(PartEvent.GIVEN_BACK), now)
     elif decision is CaseDecision.BY_HAND:
         await _turn_to_hand(connection, case["subject"], now)
+
+
+async def _take_back(
+    connection: Connection, case: Row, manager: Manager, verdict: Verdict, now: datetime
+) -> None:
+    """What the payer's bank sent back is to be paid out by hand, or is the wallet's again."""
+    part = await lock_part(connection, case["subject"])
+    if part is None or part["wallet"] is None:
+        raise ConflictError("it was in no wallet", code="not_for_this_case")
+    number = await returned_refund_within(
+        connection, part, verdict.reason, asked_by=manager.name, now=now
+    )
+    if verdict.decision is CaseDecision.GIVE_BACK:
+        await take_in_within(connection, number, Said(PartEvent.GIVEN_BACK), now)
 
 
 async def _turn_to_hand(connection: Connection, out_refund_no: str, now: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from server.core.errors import InvalidInputError
 from server.core.ledger.accounts import AccountKind, AccountRef
-from server.core.ledger.flows import refund_started
+from server.core.ledger.flows import refund_returned, refund_started
 from server.core.refunds.cases import CaseDecision
 from server.core.refunds.parts import PartState
 from server.core.refunds.plan import Paid, PlannedPart, plan
@@ -22,6 +22,7 @@ from server.services.payment_cases import NOBODY, mark_decided
 from server.services.supply import decide_within
 from server.services.wallets import AMOUNT_FEN_MAX, WALLETS
 
+RETURNED = "returned:"  # begins the key of what came back; the audit asks for it
 PAYMENTS_MAX = 500  # of one wallet, the newest; the rest is paid out by hand
 
 SITE = "SELECT site_id FROM tenancy WHERE id = $1"
@@ -196,6 +197,25 @@ async def outside_refund_within(
     numbers = await insert_parts(connection, refund, [part], own, now, number=number)
     await decide_within(connection, [wish.tenancy_id], now)
     return numbers[0]
+
+
+async def returned_refund_within(
+    connection: Connection, part: Row, reason: str, *, asked_by: str, now: datetime
+) -> str:
+    """Hold back what a done part's bank sent back, to be paid out by hand; its part's number.
+
+    `part` is as `refund_parts.lock_part` has it. Once a part: its number is in the key.
+    """
+    names = {kind.value: name for name, kind in WALLETS.items()}
+    wish = RefundWish(part["tenancy_id"], part["amount_fen"], reason, names[part["wallet"]])
+    key = f"{RETURNED}{part['out_refund_no']}"
+    refund = await insert_refund(connection, part["site_id"], wish, asked_by, key, now)
+    details = {"refund_no": refund["no"], "out_refund_no": part["out_refund_no"], "reason": reason}
+    posting = refund_returned(part["platform"], part["amount_fen"], details)
+    key = f"refund:{refund['no']}"
+    await post(connection, part["site_id"], posting, key=key, booked_at=now)
+    by_hand = PlannedPart(None, part["amount_fen"], now)
+    return (await insert_parts(connection, refund, [by_hand], {}, now))[0]
 
 
 async def insert_parts(

@@ -64,6 +64,12 @@ def test_money_moves_once_and_only_where_a_part_ends() -> None:
     assert all((PartState.DUE, event) not in TRANSITIONS for event in BY_MANAGERS)
 
 
+def test_what_was_done_and_comes_back_is_no_contradiction() -> None:
+    for event in (PartEvent.CLOSED, PartEvent.TURNED_ABNORMAL):
+        assert step(PartState.DONE, event).attention is Attention.RETURNED
+    assert step(PartState.FAILED, PartEvent.SUCCEEDED).attention is Attention.CONTRADICTED
+
+
 STATUS = [
     ({PartState.DUE: 1, PartState.DONE: 9}, "in_progress"),
     ({PartState.TO_PAY: 1}, "in_progress"),
@@ -95,6 +101,7 @@ KINDS = [
     ("refund_failed", (), SEEN, None),
     ("refund_abnormal", (), (CaseDecision.AGAIN, CaseDecision.BY_HAND, CaseDecision.GIVE_BACK),
      None),
+    ("refund_returned", (), (CaseDecision.BY_HAND, CaseDecision.GIVE_BACK, *SEEN), None),
     ("refund_contradicted", (), SEEN, None),
 ]  # fmt: skip
 

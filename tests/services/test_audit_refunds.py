@@ -53,6 +53,8 @@ FORGERIES = [
     ("UPDATE payment_credit SET amount_fen = 4999 WHERE amount_fen = 5000", "payment wechat"),
     (POSTING.format(flow="refund.done", debit="refunds_in_progress", credit="desk"),
      "refunds_in_progress of demo"),
+    (POSTING.format(flow="refund.returned", debit="desk", credit="refunds_in_progress"),
+     "transaction"),
     (POSTING.format(flow="suspense.refunded", debit="suspense", credit="desk"), "transaction"),
     (POSTING.format(flow="suspense.received", debit="desk", credit="suspense"),
      "suspense of demo"),

@@ -272,6 +272,39 @@ async def test_or_it_is_asked_for_again_or_given_back(office: Refunding) -> None
     await proved(office)
 
 
+RETURNED: list[tuple[CaseDecision, str, int, int]] = [
+    (D.BY_HAND, "to_pay", 0, 5_000),
+    (D.GIVE_BACK, "failed", 5_000, 0),
+]
+
+
+@pytest.mark.parametrize(("decision", "state", "fen", "held_fen"), RETURNED)
+async def test_what_a_bank_sent_back_after_all_is_paid_out_or_given_back(
+    office: Refunding, decision: CaseDecision, state: str, fen: int, held_fen: int
+) -> None:
+    """It was done and is in no wallet: the done part stays, and a refund of its own goes on."""
+    await office.world.pay(5_000)
+    await office.ask(5_000)
+    await office.work()
+    office.finish()
+    await office.work(after_s=10)
+    (number,) = office.wechat.refunds
+    for _ in range(2):
+        refund = office.wechat.finish(number, RefundStatus.ABNORMAL, office.world.now)
+        notice = office.wechat.refund_notice_of(refund)
+        _, notice_id = await keep(office.world.site_id, office.wechat, notice, office.world.now)
+        assert notice_id is not None
+        await settle(notice_id, office.world.now)
+    await proved(office)
+    await decide(office, "refund_returned", decision)
+    with pytest.raises(DecidedError):
+        await decide(office, "refund_returned", D.SEEN)
+    assert await office.parts() == [("done", 5_000, "wechat"), (state, 5_000, None)]
+    assert await wallet_fen(office.world.tenancy_id) == fen
+    assert await office.in_progress_fen() == held_fen
+    await proved(office)
+
+
 async def test_paying_out_above_the_limit_needs_a_second_person(office: Refunding) -> None:
     amount_fen = DEFAULT_LIMITS_FEN["refund_payout"] + 1
     await rows(pool(), "UPDATE site SET approval = '{\"refund_fen\": 100000000}'")

@@ -55,6 +55,7 @@ class Attention(StrEnum):
 
     FAILED = "refund_failed"
     ABNORMAL = "refund_abnormal"
+    RETURNED = "refund_returned"  # the payer's bank sent it back
     CONTRADICTED = "refund_contradicted"
 
 
@@ -73,6 +74,7 @@ _FAILED = Step(_S.FAILED, Money.BACK, Attention.FAILED)
 _ABNORMAL = Step(_S.ABNORMAL, Money.STAYS, Attention.ABNORMAL)
 _BACK = Step(_S.FAILED, Money.BACK)
 _BY_HAND = Step(_S.REPLACED)
+_RETURNED = Step(_S.DONE, Money.STAYS, Attention.RETURNED)  # a done part stays: a refund anew
 
 # What stands nowhere here is refused to a manager, and from a platform it is a contradiction: the
 # part stays as it is, and a person looks.
@@ -110,6 +112,8 @@ TRANSITIONS: Mapping[tuple[PartState, PartEvent], Step] = MappingProxyType(
         (_S.DONE, _E.NOT_KNOWN): Step(_S.DONE),
         (_S.DONE, _E.ACCEPTED): Step(_S.DONE),
         (_S.DONE, _E.SUCCEEDED): Step(_S.DONE),
+        (_S.DONE, _E.CLOSED): _RETURNED,
+        (_S.DONE, _E.TURNED_ABNORMAL): _RETURNED,
         (_S.FAILED, _E.UNANSWERED): Step(_S.FAILED),
         (_S.FAILED, _E.NOT_KNOWN): Step(_S.FAILED),
         (_S.FAILED, _E.CLOSED): Step(_S.FAILED),
