@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from server.core.errors import MallwattError
+from server.core.errors import InvalidInputError, MallwattError, NotFoundError
 from server.core.supply.control_state import ControlState
 from server.settings import Settings, SettingsError, load_settings
 
@@ -190,6 +190,26 @@ async def _audit(settings: Settings, options: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
+async def _reconcile(settings: Settings, options: argparse.Namespace) -> int:
+    app = _app(settings)
+    from server.services import reconciliation_report  # noqa: PLC0415  see _app
+
+    async with app.open_outside(_with_database(settings)) as outside:
+        try:
+            report = await reconciliation_report.report(
+                options.day, options.site, outside.merchants, outside.wakeups, app.wall_clock
+            )
+        except (InvalidInputError, NotFoundError) as error:
+            print(f"mallwatt: {error.detail}", file=sys.stderr)
+            return reconciliation_report.NOT_COMPARED
+    if options.json:
+        print(msgspec.json.encode(report.as_json()).decode())
+    else:
+        for line in report.lines():
+            print(line)
+    return report.status
+
+
 async def _run_all(settings: Settings, options: argparse.Namespace) -> int:
     _app(settings)
     from server.local.run import run_all  # noqa: PLC0415  see _app
@@ -297,6 +317,10 @@ def _parser() -> argparse.ArgumentParser:
     days = audit.add_mutually_exclusive_group()
     days.add_argument("--day", type=_day, help="the statements and the journal of one day")
     days.add_argument("--since", type=_day, help="those from this day on")
+    reconcile = _command(commands, "reconcile", _reconcile, "compare a day with platforms' bills")
+    reconcile.add_argument("day", metavar="DATE", type=_day, help="a Chinese day that is over")
+    reconcile.add_argument("--site", help="the merchants of one mall")
+    reconcile.add_argument("--json", action="store_true")
     commands.add_parser("sandbox", help="the sandbox platforms alone")
     return parser
 

@@ -13,6 +13,10 @@ HELP = {
     "relay_cases": "Relays that need a person",
     "payment_notices_open": "Payment notices kept and not settled",
     "payment_cases_open": "Payments that need a person",
+    "reconciliation_days_behind": "Merchants' days that were tried and not compared whole",
+    "reconciliation_differences": "Differences from platforms' bills, not cured and not decided",
+    "reconciliation_last_day_seconds": "Midnight (UTC) of the newest day that was compared whole,"
+    " of the merchant that is most behind",
     "outbox_open": "Messages that wait to be sent",
     "bus_jobs_open": "Jobs that wait for a bus",
     "gateways_unowned": "Gateways that no collector holds",

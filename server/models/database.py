@@ -27,6 +27,7 @@ TABLES = (
     "server.models.metering",
     "server.models.ledger",
     "server.models.payments",
+    "server.models.reconciliation",
     "server.models.messages",
 )
 AWAY = (

@@ -42,6 +42,17 @@ SELECT (SELECT count(*) FROM meter) AS meters,
     (SELECT count(*) FROM meter_control WHERE case_code IS NOT NULL) AS relay_cases,
     (SELECT count(*) FROM payment_notice WHERE settled_at IS NULL) AS payment_notices_open,
     (SELECT count(*) FROM payment_case WHERE closed_at IS NULL) AS payment_cases_open,
+    (SELECT count(*) FROM reconciliation_day WHERE finished_at IS NULL)
+        AS reconciliation_days_behind,
+    (SELECT count(*) FROM reconciliation_difference found
+        LEFT JOIN payment_case shown ON shown.id = found.case_id
+        WHERE found.cured_at IS NULL AND shown.closed_at IS NULL) AS reconciliation_differences,
+    (SELECT coalesce(extract(epoch FROM min(newest)), 0)::bigint FROM (
+        SELECT max(mark.day) AS newest FROM merchant
+        JOIN reconciliation_day mark ON mark.platform = merchant.platform
+            AND mark.merchant_id = merchant.merchant_id AND mark.finished_at IS NOT NULL
+        GROUP BY merchant.platform, merchant.merchant_id) AS finished)
+        AS reconciliation_last_day_seconds,
     (SELECT count(*) FROM outbox_message WHERE sent_at IS NULL AND error IS NULL) AS outbox_open,
     (SELECT count(*) FROM bus_job WHERE finished_at IS NULL) AS bus_jobs_open,
     (SELECT count(*) FROM gateway g LEFT JOIN gateway_lease l ON l.gateway_id = g.id

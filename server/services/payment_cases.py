@@ -1,7 +1,7 @@
 """Payments that need a person: kept once a kind and subject, and never lost."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from server.models.database import Connection, row, rows, to_json
@@ -19,6 +19,21 @@ WHERE closed_at IS NULL
 """
 CLOSE = f"{_CLOSE} AND id = $2"
 CLOSE_BY_SUBJECT = f"{_CLOSE} AND site_id = $2 AND kind = $3 AND subject = $4"
+AGREED = "agreed"  # both sides of a reconciliation, before anybody decided
+CLOSE_AGREED = """
+UPDATE payment_case SET closed_at = $2, decided_at = $2, decision = 'agreed',
+    decided_by = 'mallwatt'
+WHERE id = ANY($1::bigint[]) AND closed_at IS NULL AND decided_at IS NULL AND credit_id IS NULL
+"""
+LAST_OF = """
+SELECT id, decision, closed_at FROM payment_case
+WHERE site_id = $1 AND kind = $2 AND (subject = $3 OR left(subject, $4) = $3 || '#')
+ORDER BY id DESC LIMIT 1
+"""
+COUNT_OF = """
+SELECT count(*) AS cases FROM payment_case
+WHERE site_id = $1 AND kind = $2 AND (subject = $3 OR left(subject, $4) = $3 || '#')
+"""
 REOPEN = """
 UPDATE payment_case SET decision = NULL, decided_by = NULL, decided_at = NULL, reason = NULL
 WHERE id = $1 AND closed_at IS NULL
@@ -51,6 +66,28 @@ async def open_case(connection: Connection, case: NewCase, now: datetime) -> int
         *(case.tenancy_id, case.credit_id, now),
     )
     return int(made["id"]) if made else None
+
+
+async def show_case(connection: Connection, case: NewCase, now: datetime) -> int:
+    """The case of a subject, opened where there is none; anew where the last one ended as agreed.
+
+    Its number. Under a lock that lets nobody else show it.
+    """
+    names = (case.site_id, case.kind, case.subject, len(case.subject) + 1)
+    last = await row(connection, LAST_OF, *names)
+    if last is not None and (last["closed_at"] is None or last["decision"] != AGREED):
+        return int(last["id"])
+    if last is not None:
+        count = (await rows(connection, COUNT_OF, *names))[0]["cases"]
+        case = replace(case, subject=f"{case.subject}#{count + 1}")
+    opened = await open_case(connection, case, now)
+    assert opened is not None  # noqa: S101  its subject is new
+    return opened
+
+
+async def close_agreed(connection: Connection, case_ids: Sequence[int], now: datetime) -> None:
+    """What these cases were about is gone, and nobody had decided yet."""
+    await rows(connection, CLOSE_AGREED, list(case_ids), now)
 
 
 async def mark_decided(

@@ -14,6 +14,7 @@ from server.workers.garbage import search_less
 from server.workers.inbox import query_alipay, query_wechat, settle_notices
 from server.workers.loop import keep_doing
 from server.workers.notices import send_messages
+from server.workers.reconcile import CRONTAB, EVERY, NAME, reconcile
 from server.workers.refunds import ask_for_refunds
 from server.workers.settle import (
     charge_fixed_days,
@@ -69,6 +70,7 @@ def _jobs(context: WorkContext) -> list[TimedJob]:
         TimedJob("months_ahead", "7 5 * * *", timedelta(days=1), make_months),
         TimedJob("close_days", "* * * * *", CLOSE_EVERY, close),
         TimedJob("fixed_charges", "* * * * *", CHARGE_EVERY, charge),
+        TimedJob(NAME, CRONTAB, EVERY, partial(reconcile, context)),
         TimedJob("holidays", "27 * * * *", timedelta(hours=1), learn),
         TimedJob("forget_slots", "17 3 * * *", timedelta(days=1), forget),
     ]

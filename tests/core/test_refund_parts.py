@@ -103,6 +103,12 @@ KINDS = [
      None),
     ("refund_returned", (), (CaseDecision.BY_HAND, CaseDecision.GIVE_BACK, *SEEN), None),
     ("refund_contradicted", (), SEEN, None),
+    ("unbooked_payment", (), SEEN, None),
+    ("credited_without_payment", (), SEEN, None),
+    ("payment_not_on_bill", (), SEEN, None),
+    ("payment_billed_otherwise", (), SEEN, None),
+    ("refund_not_on_bill", (), SEEN, None),
+    ("refund_billed_otherwise", (), SEEN, None),
 ]  # fmt: skip
 
 

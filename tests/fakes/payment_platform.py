@@ -44,6 +44,7 @@ class FakePlatform:
         self.refund_requests: list[RefundRequest] = []
         self.refunds: dict[str, Refund] = {}
         self.bills: dict[date, Bill] = {}
+        self.fetched: list[date] = []
         self.refuses = ""  # the code with which it refuses every refund
         self.loses_answers = False  # it does what it is asked, and its answer never arrives
         self._key = secrets.token_bytes(16)
@@ -131,6 +132,7 @@ class FakePlatform:
     async def fetch_bill(self, day: date, now: datetime) -> Bill:
         """The bill that a test put there, or one of a day on which nobody paid."""
         self._answer()
+        self.fetched.append(day)
         assert now.tzinfo is not None
         return self.bills.get(day, Bill(self.platform, self.merchant_id, day, (), ""))
 

@@ -39,6 +39,13 @@ class CaseKind(StrEnum):
     REFUND_ABNORMAL = "refund_abnormal"
     REFUND_RETURNED = "refund_returned"
     REFUND_CONTRADICTED = "refund_contradicted"
+    # these are a reconciliation's
+    UNBOOKED_PAYMENT = "unbooked_payment"
+    CREDITED_WITHOUT_PAYMENT = "credited_without_payment"
+    PAYMENT_NOT_ON_BILL = "payment_not_on_bill"
+    PAYMENT_BILLED_OTHERWISE = "payment_billed_otherwise"
+    REFUND_NOT_ON_BILL = "refund_not_on_bill"
+    REFUND_BILLED_OTHERWISE = "refund_billed_otherwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,12 @@ CASES: Mapping[CaseKind, CaseRule] = MappingProxyType(
         CaseKind.REFUND_ABNORMAL: CaseRule(without=(_D.AGAIN, _D.BY_HAND, _D.GIVE_BACK)),
         CaseKind.REFUND_RETURNED: CaseRule(without=(_D.BY_HAND, _D.GIVE_BACK, _D.SEEN)),
         CaseKind.REFUND_CONTRADICTED: CaseRule(),
+        CaseKind.UNBOOKED_PAYMENT: CaseRule(),
+        CaseKind.CREDITED_WITHOUT_PAYMENT: CaseRule(),
+        CaseKind.PAYMENT_NOT_ON_BILL: CaseRule(),
+        CaseKind.PAYMENT_BILLED_OTHERWISE: CaseRule(),
+        CaseKind.REFUND_NOT_ON_BILL: CaseRule(),
+        CaseKind.REFUND_BILLED_OTHERWISE: CaseRule(),
     }
 )
 

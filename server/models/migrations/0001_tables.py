@@ -2023,4 +2023,150 @@ class Migration(migrations.Migration):
             },
             bases=["Model"],
         ),
+        ops.CreateModel(
+            name="ReconciliationDay",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                ("platform", fields.CharField(max_length=16)),
+                ("merchant_id", fields.CharField(max_length=32)),
+                ("day", fields.DateField()),
+                ("digest", fields.CharField(null=True, max_length=64)),
+                ("tried_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("fetched_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("changed_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                (
+                    "finished_at",
+                    fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+                ),
+                ("problem", fields.CharField(null=True, max_length=64)),
+                ("bill_payments", fields.IntField(default=0)),
+                ("bill_payments_fen", fields.BigIntField(default=0)),
+                ("bill_refunds", fields.IntField(default=0)),
+                ("bill_refunds_fen", fields.BigIntField(default=0)),
+                ("our_payments", fields.IntField(default=0)),
+                ("our_payments_fen", fields.BigIntField(default=0)),
+                ("our_refunds", fields.IntField(default=0)),
+                ("our_refunds_fen", fields.BigIntField(default=0)),
+            ],
+            options={
+                "table": "reconciliation_day",
+                "app": "mallwatt",
+                "unique_together": (("platform", "merchant_id", "day"),),
+                "pk_attr": "id",
+                "table_description": "A merchant's Chinese day: its bill, the sums of both sides, and how far comparing got.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="BillLine",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                (
+                    "day",
+                    fields.ForeignKeyField(
+                        "mallwatt.ReconciliationDay",
+                        source_field="day_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("line", fields.IntField()),
+                ("way", fields.CharField(max_length=16)),
+                ("number", fields.CharField(max_length=64)),
+                ("out_trade_no", fields.CharField(max_length=64)),
+                ("transaction_id", fields.CharField(max_length=64)),
+                ("amount_fen", fields.BigIntField()),
+                ("fee_fen", fields.BigIntField()),
+                ("at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("status", fields.CharField(null=True, max_length=16)),
+                ("our_number", fields.CharField(null=True, max_length=64)),
+            ],
+            options={
+                "table": "bill_line",
+                "app": "mallwatt",
+                "unique_together": (("day", "line"),),
+                "indexes": [
+                    Index(fields=["number"], name="idx_bill_line_number"),
+                    Index(fields=["our_number"], name="idx_bill_line_our"),
+                ],
+                "pk_attr": "id",
+                "table_description": "A line of a fetched bill; `our_number` names what it was matched with.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="ReconciliationDifference",
+            fields=[
+                (
+                    "id",
+                    fields.BigIntField(
+                        generated=True, primary_key=True, unique=True, db_index=True
+                    ),
+                ),
+                (
+                    "day",
+                    fields.ForeignKeyField(
+                        "mallwatt.ReconciliationDay",
+                        source_field="day_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                (
+                    "site",
+                    fields.ForeignKeyField(
+                        "mallwatt.Site",
+                        source_field="site_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("finding", fields.CharField(max_length=32)),
+                ("number", fields.CharField(max_length=64)),
+                ("out_trade_no", fields.CharField(max_length=64)),
+                ("our_fen", fields.BigIntField(null=True)),
+                ("our_state", fields.CharField(null=True, max_length=16)),
+                ("bill_fen", fields.BigIntField(null=True)),
+                ("bill_state", fields.CharField(null=True, max_length=16)),
+                ("answer", fields.CharField(max_length=16)),
+                (
+                    "case",
+                    fields.ForeignKeyField(
+                        "mallwatt.PaymentCase",
+                        source_field="case_id",
+                        null=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.RESTRICT,
+                    ),
+                ),
+                ("found_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("cured_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "reconciliation_difference",
+                "app": "mallwatt",
+                "indexes": [Index(fields=["day_id"], name="idx_reconciliation_difference_day")],
+                "pk_attr": "id",
+                "table_description": "What differed of a day: cured, or else shown; settled where its case is closed.",
+            },
+            bases=["Model"],
+        ),
     ]

@@ -146,6 +146,10 @@ ALTER TABLE meter_exchange ADD CONSTRAINT meter_exchange_registers CHECK (
 ALTER TABLE meter_installation ADD CONSTRAINT meter_installation_time CHECK (
     removed_at IS NULL OR removed_at >= installed_at);
 ALTER TABLE payment_credit ADD CONSTRAINT payment_credit_amount_positive CHECK (amount_fen > 0);
+ALTER TABLE bill_line ADD CONSTRAINT bill_line_amount_positive CHECK (amount_fen > 0),
+    ADD CONSTRAINT bill_line_way CHECK (way IN ('payment', 'refund'));
+ALTER TABLE reconciliation_day ADD CONSTRAINT reconciliation_day_fetched_first CHECK (
+    finished_at IS NULL OR fetched_at IS NOT NULL);
 ALTER TABLE account ADD CONSTRAINT account_wallet_has_tenancy CHECK (
     (kind IN ('electricity_wallet', 'fixed_charges_wallet')) = (tenancy_id IS NOT NULL));
 """
@@ -164,6 +168,11 @@ ALTER TABLE payment_credit ADD FOREIGN KEY (ledger_transaction_id)
     REFERENCES ledger_transaction (id);
 CREATE INDEX payment_credit_posting ON payment_credit (ledger_transaction_id);
 CREATE INDEX payment_credit_order ON payment_credit (order_id);
+-- a bill's day of a merchant
+CREATE INDEX payment_credit_paid ON payment_credit (platform, merchant_id, paid_at);
+CREATE INDEX refund_part_sent ON refund_part
+    (platform, merchant_id, coalesce(sent_at, finished_at)) WHERE attempts > 0;
+CREATE INDEX refund_part_trade ON refund_part (out_trade_no);
 -- what is only added to lies in the order of its time: a day of it is found by next to nothing
 CREATE INDEX ledger_transaction_written ON ledger_transaction USING brin (created_at);
 CREATE INDEX top_up_ordered ON top_up USING brin (created_at);

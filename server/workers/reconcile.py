@@ -1,0 +1,47 @@
+"""Comparing every day with the platforms' bills, each merchant for itself."""
+
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from server.models.database import DatabaseAwayError
+from server.services.announce import announce_tenancies
+from server.services.reconciliation import due_days, reconcile_day
+from server.services.reconciliation_days import Merchant, forget_old_lines, merchants
+from server.workers.context import WorkContext
+from server.workers.loop import FAILURES
+
+log = structlog.get_logger(__name__)
+
+NAME = "reconcile"
+CRONTAB = "3,33 * * * *"  # bills are there from ten on; what failed is tried at the next
+EVERY = timedelta(minutes=30)
+
+DAYS = Counter(
+    "mallwatt_reconciled_days_total", "Days compared with a bill", ["platform", "outcome"]
+)
+
+
+async def reconcile(context: WorkContext) -> None:
+    """Every day that is due, of every merchant; who fails holds up nobody else."""
+    for merchant in await merchants():
+        try:
+            await _reconcile_merchant(context, merchant)
+        except DatabaseAwayError:
+            raise
+        except Exception:
+            FAILURES.labels(NAME).inc()
+            log.exception(
+                "a merchant was not reconciled; it is tried again",
+                platform=merchant.platform.value,
+                merchant=merchant.merchant_id,
+            )
+    await forget_old_lines(context.clock())
+
+
+async def _reconcile_merchant(context: WorkContext, merchant: Merchant) -> None:
+    for day in await due_days(merchant, context.clock()):
+        result = await reconcile_day(merchant, day, context.platforms, context.clock)
+        DAYS.labels(merchant.platform.value, result.problem or "finished").inc()
+        await announce_tenancies(context.wakeups, list(result.tenancies))
