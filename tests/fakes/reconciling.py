@@ -7,6 +7,7 @@ from payments.contract import (
     Bill,
     BillEntry,
     BillEntryKind,
+    Method,
     Platform,
     Refund,
     RefundStatus,
@@ -17,6 +18,7 @@ from server.models.database import Row, pool, rows
 from server.services.reconciliation import Result, reconcile_day
 from server.services.reconciliation_days import Merchant, merchants
 from server.services.reconciliation_views import DayView, days_of
+from server.services.top_ups import TopUpOrder, order
 from tests.fakes.payment_platform import FakePlatform
 from tests.scenarios.world import World
 
@@ -49,6 +51,21 @@ class Reconciling:
     @property
     def wechat(self) -> FakePlatform:
         return self.world.directory.wechat
+
+    async def order_at_alipay(self) -> None:
+        """From now on its days are to be compared, too."""
+        wish = TopUpOrder(
+            tenancy_id=self.world.tenancy_id,
+            amount_fen=1_000,
+            method=Method.ALIPAY_QR,
+            wallet="electricity",
+            idempotency_key="alipay",
+            user_id=None,
+            payer_id=None,
+            client_ip=None,
+            public_url="http://mall.test",
+        )
+        await order(wish, self.world.directory, self.world.now)
 
     def write_bill(self, day: date | None = None, version: str = "1") -> list[BillEntry]:
         """Put a bill of all that happened at WeChat on that day."""

@@ -86,14 +86,9 @@ async def test_a_day_that_agreed_is_looked_at_once_more_and_then_left(books: Rec
 async def test_a_merchant_that_fails_holds_up_no_other(
     books: Reconciling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await books.world.pay(1_000)
-    books.write_bill()
-    await rows(
-        pool(),
-        "UPDATE payment_order SET platform = 'alipay', merchant_id = 'merchant-alipay'",
-    )
     real = FakePlatform.fetch_bill
-    await books.world.pay(1_000, "k2")
+    await books.world.pay(1_000)
+    await books.order_at_alipay()
     books.write_bill()
     books.next_morning()
 
