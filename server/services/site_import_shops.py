@@ -63,18 +63,34 @@ CROSS JOIN LATERAL (
 ) AS closed
 ORDER BY shop.code
 """
+# Who left such a shop with a day that is not closed yet.
+LEAVER = """
+SELECT shop.code, shop.tariff_code, tenancy.id, tenancy.first_open_day AS day
+FROM unnest($2::text[], $3::text[]) AS wanted (code, tariff_code)
+JOIN shop ON shop.site_id = $1 AND shop.code = wanted.code
+    AND shop.tariff_code <> wanted.tariff_code
+JOIN site ON site.id = shop.site_id
+JOIN tenancy ON tenancy.shop_id = shop.id
+    AND tenancy.first_open_day <= (tenancy.closed_at AT TIME ZONE site.timezone)::date
+ORDER BY shop.code, tenancy.id
+"""
 
 
 async def check_left_tariffs(
     connection: Connection, site_id: int, shops: Sequence[ShopTable]
 ) -> None:
-    """Refuse another tariff where a closed day has split a gap that goes on by the present one.
+    """Refuse another tariff where something is still to be charged by the present one.
 
-    The rest of that gap goes by the same clock, or the days would not add up.
+    That is the rest of a gap that a closed day has split: it goes by the same clock, or the days
+    would not add up. And the last days of who moved out: the new tariff is the next one's.
     """
     codes = [shop.code for shop in shops]
     tariffs = [shop.tariff for shop in shops]
     faults = []
+    for one in await rows(connection, LEAVER, site_id, codes, tariffs):
+        left = f"tenancy {one['id']} moved out, and its {one['day']} is to be charged by"
+        place = f"shop[{codes.index(one['code'])}].tariff"
+        faults.append(Fault(place, f"{left} {one['tariff_code']}: close its days first"))
     for one in await rows(connection, TARIFF_LEFT, site_id, codes, tariffs):
         until = half_closed_until(from_json(one["document"]))
         if until is not None:

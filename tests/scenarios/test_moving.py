@@ -17,9 +17,10 @@ from server.services.managers import Manager
 from server.services.move_out_money import Leaver, NotSettledError, Payout, pay_out, standing_of
 from server.services.moving_in import MovedIn, MoveIn, move_in
 from server.services.moving_out import MovedOut, MoveOut, move_out
+from server.services.site_file import SiteFileError
 from server.services.site_import import import_site
 from server.services.supply_holds import hold_shop
-from tests.fakes.site_text import PROFILES
+from tests.fakes.site_text import PROFILES, change
 from tests.scenarios.world import CUTS_AT_ONCE, World, local
 from tests.services.money import wallet_fen
 from tests.services.plain_reference import Device, Price, bill
@@ -201,3 +202,20 @@ async def test_who_left_days_ago_pays_for_no_day_after(world: World, tmp_path: P
     closed = await statements(arrived.tenancy_id)
     assert {day: closed[day] for day in theirs} == theirs
     assert (await audit(lambda _: None)).passed
+
+
+async def test_who_left_is_charged_by_the_tariff_they_had(world: World, tmp_path: Path) -> None:
+    """The file may give the shop the next one's tariff once the leaver's last day is closed."""
+    await world.open(tmp_path, balance_fen=100_000)
+    await world.use(3_000, over=timedelta(hours=2))
+    await leave(world, NOON)
+    path = tmp_path / "site.toml"
+    dear = '[[tariff]]\ncode = "dear"\nkind = "flat"\nprice = "9.00"\n\n[[gateway]]'
+    change(path, ('tariff = "tariff"', 'tariff = "dear"'), ("[[gateway]]", dear))
+    with pytest.raises(SiteFileError, match=r"shop\[0\].tariff: tenancy 1 moved out") as caught:
+        await import_site(path, PROFILES, world.now)
+    assert len(caught.value.faults) == 1
+    await world.wait(timedelta(minutes=10))
+    assert await world.close() == 1
+    assert (await import_site(path, PROFILES, world.now)).updated == {"shop": 1}
+    assert await statements(world.tenancy_id) == {TODAY: (3_000, 300)}
