@@ -19,6 +19,7 @@ from server.services.readings import NewFinding, NewReading, keep, record_findin
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import SiteFileError
 from server.services.site_import import ImportReport, import_site
+from tests.fakes.site_text import change
 from tests.services.conftest import NOW, PROFILES
 
 LATE = NOW + timedelta(hours=40)
@@ -191,6 +192,25 @@ async def test_a_file_may_bring_the_new_ratio_before_the_new_device_is_read(
     assert (await import_site(site_path, PROFILES, LATE)).updated == {"meter": 1}
     await keep_at(*NEW)
     assert await energies() == [2_000 + 40 * 2_000]
+
+
+async def test_a_file_from_before_an_exchange_brings_nothing_back(
+    mall: ImportReport, site_path: Path
+) -> None:
+    """The new device is not read yet; its ratio and first register are known all the same."""
+    await keep_at(*OLD)
+    await exchange(replace(WISH, transformer_ratio=40))
+    with pytest.raises(SiteFileError, match=r"transformer_ratio: is 40 since the exchange of 2026"):
+        await import_site(site_path, PROFILES, LATE)
+    change(site_path, ("unit = 1", "unit = 1\ntransformer_ratio = 40"))
+    [(profile, facts)] = PROFILES.items()
+    for rollover_wh, fits in ((WISH.first_wh, False), (WISH.first_wh + 1, True)):
+        other = {profile: replace(facts, rollover_wh=rollover_wh)}
+        if fits:
+            assert (await import_site(site_path, other, LATE)).updated == {"meter": 1}
+        else:
+            with pytest.raises(SiteFileError, match="went beyond 100 Wh already"):
+                await import_site(site_path, other, LATE)
 
 
 async def test_two_exchanges_a_day_and_one_at_midnight(mall: ImportReport) -> None:
