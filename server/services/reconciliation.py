@@ -286,8 +286,10 @@ def _facts(merchant: Merchant, difference: Difference, answer: Answer) -> dict[s
         "bill_fen": bill.amount_fen if bill is not None else None,
         "answer": answer.value,
     }
+    if difference.finding is Finding.REFUND_THERE_ONLY:  # may be recorded, by its amount
+        facts["refund_fen"] = facts.pop("bill_fen")
     if difference.finding.value.startswith("refund_"):
-        return facts | {"out_refund_no": difference.line.number, "refund_fen": facts["bill_fen"]}
+        return facts | {"out_refund_no": difference.line.number}
     return facts | {"transaction_id": difference.line.number}
 
 
