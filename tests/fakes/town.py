@@ -21,13 +21,13 @@ from server.http.context import WebContext
 from server.models.database import pool, row, rows
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
-from server.services.site_import import import_site
 from server.services.wakeups import Wakeups
 from server.settings import load_settings
 from tests.fakes.login import FakeLogin
 from tests.fakes.payment_platform import FakeDirectory
 from tests.fakes.site_text import GATEWAY, PROFILES, meter_text, shop_text
 from tests.http import http_client
+from tests.imported import imported
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)  # Wednesday, 10:00 in Shanghai
 CODE = "482913"
@@ -84,7 +84,7 @@ async def build_mall(
         text += SHOP.format(shop=shop, unit=unit, name=name, tariff=tariff, fen=fen)
     path = folder / f"{code}.toml"
     path.write_text(text, encoding="utf-8")
-    return (await import_site(path, PROFILES, now)).site_id
+    return (await imported(path, PROFILES, now)).site_id
 
 
 async def tenancy_id_of(shop: str, site_id: int) -> int:

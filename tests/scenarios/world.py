@@ -18,9 +18,9 @@ from server.services.controls import authorise, pending_controls, record, wished
 from server.services.corrections import correct_due
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
-from server.services.site_import import import_site
 from tests.fakes.payment_platform import FakeDirectory
 from tests.fakes.site_text import GATEWAY, PROFILES, meter_text, shop_text
+from tests.imported import imported
 
 ZONE = ZoneInfo("Asia/Shanghai")
 WANTED = {
@@ -97,7 +97,7 @@ class World:
         path = folder / "site.toml"
         content = SITE.format(policy=policy, tariff=tariff, balance_fen=balance_fen)
         path.write_text(content, encoding="utf-8")
-        self.site_id = (await import_site(path, PROFILES, self.now)).site_id
+        self.site_id = (await imported(path, PROFILES, self.now)).site_id
         self.meter_id = (await self.row("SELECT id FROM meter"))["id"]
         self.tenancy_id = (await self.row("SELECT id FROM tenancy"))["id"]
         owned = await self.row(

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from server.services.site_import import ImportReport, import_site
+from server.services.site_import import ImportReport
 from tests.fakes.site_text import GATEWAY, PROFILES, meter_text, shop_text
+from tests.imported import imported
 from tests.scenarios.world import World
 
 __all__ = ["NOW", "PROFILES", "SITE"]  # what the tests of this folder import from here
@@ -47,7 +48,7 @@ def site_path(tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture
 async def mall(database: None, site_path: Path) -> AsyncIterator[ImportReport]:
-    yield await import_site(site_path, PROFILES, NOW)
+    yield await imported(site_path, PROFILES, NOW)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from server.services.audit import audit
 from server.services.fixed_charges import charge_due
-from server.services.site_import import import_site
+from tests.imported import imported
 from tests.services.conftest import NOW, PROFILES, SITE
 
 CHARGE = """
@@ -29,7 +29,7 @@ async def books(database: None, database_url: str, tmp_path: Path) -> AsyncItera
     path = tmp_path / "site.toml"
     owed = 'name = "茶饮"\narea_m2 = "36.5"\nfixed_charges = ["service"]\n'
     path.write_text(SITE.replace('name = "茶饮"\n', owed) + CHARGE, encoding="utf-8")
-    await import_site(path, PROFILES, NOW)
+    await imported(path, PROFILES, NOW)
     await charge_due(NOW + timedelta(days=3))
     yield database_url
 

@@ -36,6 +36,7 @@ from server.workers.settle import (
 )
 from tests.fakes.payment_platform import FakeDirectory
 from tests.fakes.site_text import RELAY, SECOND_SHOP, change, meter_text
+from tests.imported import imported
 from tests.services.conftest import NOW, PROFILES
 from tests.services.money import wallet_fen
 
@@ -90,7 +91,7 @@ async def spoil(column: str, value: str) -> None:
 async def town(database: None, site_path: Path) -> Town:
     content = site_path.read_text(encoding="utf-8") + SECOND
     site_path.write_text(content, encoding="utf-8")
-    return Town(await import_site(site_path, PROFILES, NOW))
+    return Town(await imported(site_path, PROFILES, NOW))
 
 
 async def test_a_tenancy_that_cannot_be_settled_is_put_aside(town: Town) -> None:
@@ -156,7 +157,7 @@ async def dearest(path: Path, ratio: int, max_power_w: int | None) -> Town:
     change(path, ('"1.00"', '"100"'), ("unit = 1\n", f"unit = 1\ntransformer_ratio = {ratio}\n"))
     path.write_text(path.read_text(encoding="utf-8") + SECOND, encoding="utf-8")
     facts = replace(PROFILES[RELAY], max_power_w=max_power_w)
-    return Town(await import_site(path, {RELAY: facts}, NOW))
+    return Town(await imported(path, {RELAY: facts}, NOW))
 
 
 async def test_the_dearest_day_of_a_meter_with_a_known_power_can_be_charged(

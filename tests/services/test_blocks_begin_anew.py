@@ -9,7 +9,7 @@ from server.models.database import pool, rows
 from server.services.audit import audit
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
-from server.services.site_import import import_site
+from tests.imported import imported
 from tests.services.conftest import PROFILES, SITE
 
 FLAT = 'valid_from = 2026-01-01\nkind = "flat"\nprice = "1.00"'
@@ -90,7 +90,7 @@ async def test_blocks_go_on_from_where_their_period_is(
     start = datetime.fromisoformat(f"{first_day}T00:00+08:00").astimezone(UTC)
     assert FLAT in SITE
     site_path.write_text(SITE.replace(FLAT, tariff), encoding="utf-8")
-    await import_site(site_path, PROFILES, start)
+    await imported(site_path, PROFILES, start)
     meter = (await rows(pool(), "SELECT id FROM meter"))[0]["id"]
     hours = [start + timedelta(hours=hour) for hour in range(97)]
     readings = [NewReading(meter, at, 5_000 + 100 * n, 0) for n, at in enumerate(hours)]

@@ -15,13 +15,13 @@ from server.services.journal import open_accounts
 from server.services.locks import lock_tenancies
 from server.services.readings import NewReading, keep
 from server.services.settlement import settle_due
-from server.services.site_import import import_site
 from server.services.transactions import moves
 from server.services.wakeups import Wakeups
 from server.workers.context import WorkContext
 from server.workers.settle import charge_fixed_days
 from tests.fakes.payment_platform import FakeDirectory
 from tests.fakes.site_text import SECOND_SHOP
+from tests.imported import imported
 from tests.services.conftest import NOW, PROFILES, SITE
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
 
@@ -46,7 +46,7 @@ DAY = timedelta(days=1)
 
 async def import_text(path: Path, text: str, at: datetime = NOW) -> None:
     path.write_text(text, encoding="utf-8")
-    await import_site(path, PROFILES, at)
+    await imported(path, PROFILES, at)
 
 
 @pytest_asyncio.fixture

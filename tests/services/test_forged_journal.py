@@ -11,8 +11,8 @@ import pytest_asyncio
 from server.core.ledger.routing import RULES
 from server.models.database import pool, rows
 from server.services.readings import NewReading, ensure_months, keep
-from server.services.site_import import import_site
 from tests.fakes.site_text import SECOND_SHOP
+from tests.imported import imported
 from tests.services.conftest import PROFILES, SITE
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
@@ -142,7 +142,7 @@ async def owner(
     for code, content in (("demo", SITE + SECOND_SHOP), ("other", OTHER_SITE)):
         path = tmp_path / f"{code}.toml"
         path.write_text(content, encoding="utf-8")
-        await import_site(path, PROFILES, NOW)
+        await imported(path, PROFILES, NOW)
     await ensure_months("statement", {NOW})
     meters = await rows(pool(), "SELECT id FROM meter ORDER BY id")
     await keep([NewReading(meters[0]["id"], NOW, 5, 0)], NOW)

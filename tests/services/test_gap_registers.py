@@ -16,8 +16,8 @@ from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import SiteFileError
-from server.services.site_import import import_site
 from server.services.usage import usage
+from tests.imported import imported
 from tests.services.conftest import NOW, PROFILES, SITE
 
 # the import is at 10:00 in Shanghai; the peak ends at 20:00
@@ -39,7 +39,7 @@ def registers(peak: int | None, valley: int | None) -> PeriodRegisters:
 async def load(path: Path, tariff: str = "tou") -> None:
     content = SITE.replace("[[gateway]]", f"{TOU}\n[[gateway]]", 1)
     path.write_text(content.replace('tariff = "flat"', f'tariff = "{tariff}"'), encoding="utf-8")
-    await import_site(path, PROFILES, NOW)
+    await imported(path, PROFILES, NOW)
 
 
 async def keep_at(hour: float, register_wh: int, periods_wh: PeriodRegisters | None = None) -> None:

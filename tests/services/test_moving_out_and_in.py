@@ -21,7 +21,7 @@ from server.services.moving_in import MoveIn, move_in
 from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
-from server.services.site_import import import_site
+from tests.imported import imported
 from tests.services.audited import blamed
 from tests.services.conftest import NOW, PROFILES, SITE
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
@@ -97,7 +97,7 @@ async def house(database: None, tmp_path: Path) -> AsyncIterator[House]:
     path = tmp_path / "site.toml"
     text = SITE.replace('name = "茶饮"\n', 'name = "茶饮"\nfixed_charges = ["lift"]\n') + LIFT
     path.write_text(text, encoding="utf-8")
-    site_id = (await import_site(path, PROFILES, NOW)).site_id
+    site_id = (await imported(path, PROFILES, NOW)).site_id
     boss, other = [
         Manager((await rows(pool(), MANAGER, name, NOW))[0]["id"], name, Role.OWNER, None)
         for name in ("boss", "other")

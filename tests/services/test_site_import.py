@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from server.models.database import pool, rows
 from server.services.readings import NewReading, keep
@@ -13,6 +14,12 @@ from server.services.site_import import ImportReport, import_site
 from tests.fakes.site_text import PROFILES, SECOND_SHOP, change, meter_text
 
 NOW = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
+
+
+@pytest_asyncio.fixture
+async def mall(database: None, site_path: Path) -> ImportReport:
+    """Imported by the product itself, each time."""
+    return await import_site(site_path, PROFILES, NOW)
 
 
 async def test_a_first_import_creates_everything_and_posts_the_opening_balance(
