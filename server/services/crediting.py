@@ -22,7 +22,7 @@ from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
 from server.services.payment_attempts import give_up_within
-from server.services.payment_cases import NewCase, open_case
+from server.services.payment_cases import NewCase, close_told, open_case
 from server.services.refund_starts import refund_by_itself
 from server.services.supply import decide_within
 
@@ -243,6 +243,9 @@ async def _suspend(
     facts = _case_facts(platform, trade)
     case = NewCase(site_id, outcome.value, subject, facts, tenancy_id, credit_id)
     case_id = await open_case(connection, case, now)
+    if outcome is Outcome.OTHER_AMOUNT:
+        names = (platform.value, trade.merchant_id, trade.out_trade_no)
+        await close_told(connection, names, now)
     if outcome is Outcome.SECOND_PAYMENT and case_id is not None:
         await refund_by_itself(connection, case_id, PAID_TWICE, now)
     return True

@@ -34,6 +34,10 @@ COUNT_OF = """
 SELECT count(*) AS cases FROM payment_case
 WHERE site_id = $1 AND kind = $2 AND (subject = $3 OR left(subject, $4) = $3 || '#')
 """
+# A notice that said another amount, before the platform was asked: now its money has a case.
+CLOSE_TOLD = f"""{_CLOSE} AND kind = 'other_amount' AND credit_id IS NULL
+    AND facts ->> 'platform' = $2 AND facts ->> 'merchant_id' = $3 AND facts ->> 'out_trade_no' = $4
+"""
 REOPEN = """
 UPDATE payment_case SET decision = NULL, decided_by = NULL, decided_at = NULL, reason = NULL
 WHERE id = $1 AND closed_at IS NULL
@@ -112,3 +116,8 @@ async def close_by_subject(
 async def reopen_case(connection: Connection, case_id: int) -> None:
     """What was decided failed: it is to be decided again."""
     await rows(connection, REOPEN, case_id)
+
+
+async def close_told(connection: Connection, names: tuple[str, str, str], now: datetime) -> None:
+    """Close what notices about a platform's, a merchant's order only told of another amount."""
+    await rows(connection, CLOSE_TOLD, now, *names)

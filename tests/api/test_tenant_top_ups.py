@@ -4,9 +4,16 @@ from datetime import timedelta
 
 import pytest
 
-from payments.contract import Method, Platform, TradeStatus
-from server.models.database import pool, rows
+from payments.contract import Method, Platform, RefundStatus, TradeStatus
+from server.core.refunds.parts import PartEvent
+from server.models.database import pool, rows, transaction
 from server.services.crediting import credit
+from server.services.refund_parts import Said, take_in
+from server.services.refund_starts import RefundWish
+from server.services.refunds import refund_within
+from server.services.wakeups import Wakeups
+from server.workers.context import WorkContext
+from server.workers.refunds import ask_for_refunds
 from tests.fakes.town import NOW, Town
 
 
@@ -103,6 +110,30 @@ async def test_a_top_up_is_followed_from_order_to_credit(town: Town) -> None:
     newest = (await ann.get(f"/shops/{shop_id}/transactions")).json()["items"][0]
     assert newest["amount_fen"] == 5_000
     assert newest["details"] == {"top_up_no": ordered["top_up_no"]}
+
+
+async def test_a_refund_is_followed_by_its_tenant(town: Town) -> None:
+    ann, shop_id = await town.tenant("ann", "A1")
+    ordered = (await ann.order(shop_id, "k-1")).json()
+    path, wechat = f"/top-ups/{ordered['top_up_no']}", town.platforms.wechat
+    trade = wechat.pay(ordered["payment"]["out_trade_no"], NOW)
+    await credit(town.site_id, Platform.WECHAT, trade, NOW)
+    wish = RefundWish(shop_id, 5_000, "多充了")
+    async with transaction() as connection:
+        no = await refund_within(connection, wish, asked_by="fen", key="k", now=NOW)
+    found = (await ann.get(path)).json()
+    assert (found["status"], found["refunded_fen"]) == ("refunding", 0)
+    assert (await ann.get(f"/shops/{shop_id}")).json()["balance_fen"] == 100_000
+    context = WorkContext(lambda: NOW, town.platforms, {}, Wakeups(None))
+    await ask_for_refunds(context)
+    (number,) = wechat.refunds
+    said = Said(PartEvent.SUCCEEDED, wechat.finish(number, RefundStatus.SUCCEEDED, NOW))
+    await take_in(number, said, NOW)
+    found = (await ann.get(path)).json()
+    assert (found["status"], found["refunded_fen"]) == ("refunded", 5_000)
+    newest = (await ann.get(f"/shops/{shop_id}/transactions")).json()["items"][0]
+    assert (newest["kind"], newest["amount_fen"]) == ("refund.started", -5_000)
+    assert newest["details"] == {"refund_no": no, "reason": "多充了"}
 
 
 async def test_the_other_wallet_is_paid_apart(town: Town) -> None:

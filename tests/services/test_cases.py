@@ -17,7 +17,7 @@ from server.services.case_decisions import Decided, DecidedError, Verdict
 from server.services.crediting import Outcome, credit
 from server.services.desk import DeskPayment
 from server.services.payment_attempts import Payer, change_method
-from server.services.payment_inbox import keep, settle
+from server.services.payment_inbox import Kept, keep, settle
 from server.services.refund_payouts import PaidOutError
 from tests.fakes.refunding import Refunding, refunding
 from tests.scenarios.world import World, local
@@ -132,6 +132,26 @@ async def test_a_refund_from_suspense_that_fails_opens_its_case_again(office: Re
     office.finish()
     await office.work(after_s=10)
     assert [part[0] for part in await office.parts()] == ["failed", "done"]
+    await proved(office)
+
+
+async def test_a_told_amount_and_its_money_are_one_case_in_the_end(office: Refunding) -> None:
+    """The notice came first, and was answered as failure; then the platform was asked."""
+    number = await office.world.order(5_000)
+    office.wechat.pay(number, office.world.now, paid_fen=4_999)
+    notice = office.wechat.parse_notice(*office.wechat.notice_of(number), office.world.now)
+    kept, _ = await keep(office.world.site_id, office.wechat, notice, office.world.now)
+    assert kept is Kept.CONTRADICTED
+    trade = await office.wechat.query(number, office.world.now)
+    await credit(office.world.site_id, Platform.WECHAT, trade, office.world.now)
+    cases = await rows(
+        pool(),
+        "SELECT credit_id IS NULL AS told, decided_by, closed_at FROM payment_case ORDER BY id",
+    )
+    assert cases == [
+        {"told": True, "decided_by": "mallwatt", "closed_at": office.world.now},
+        {"told": False, "decided_by": None, "closed_at": None},
+    ]
     await proved(office)
 
 
