@@ -91,7 +91,10 @@ class RefundsShown(msgspec.Struct):
 
 
 class CaseShown(msgspec.Struct):
-    """A payment that needs a person; `choices` are what may be decided now."""
+    """A payment that needs a person; `choices` are what may be decided now.
+
+    `decision` may also be `agreed`: nobody decided, a later look found nothing left to decide.
+    """
 
     id: int
     site: str
@@ -101,7 +104,7 @@ class CaseShown(msgspec.Struct):
     suspended_fen: int | None
     choices: list[CaseDecision]
     opened_at: Time
-    decision: CaseDecision | None
+    decision: str | None
     decided_by: str | None
     decided_at: Time | None
     reason: str | None
