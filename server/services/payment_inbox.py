@@ -1,6 +1,7 @@
 """The inbox of payment notices: kept and committed before they are answered, settled once."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -15,17 +16,42 @@ from payments.contract import (
     Trade,
     TradeStatus,
 )
-from server.models.database import Connection, Row, from_json, row, rows, to_json, transaction
+from server.models.database import Row, from_json, pool, row, rows, to_json, transaction
 from server.services.crediting import Credited, Outcome, credit_within
+from server.services.group_commit import GroupCommit
 from server.services.payment_cases import NewCase, open_case
 from server.services.refund_parts import told_within
 
 NUMBER_MAX = 64
+GROUP_MAX = 128  # notices in one commit
+WAITING_MAX = 2_000  # for their commit; more are told to come again
+# One statement is one transaction and one way there and back, whatever the number of notices. They
+# are put in one order of keys by everybody, so that two groups with the same ones never wait for
+# each other in a ring (docs/locks.md).
 KEEP = """
-INSERT INTO payment_notice (site_id, platform, merchant_id, digest, out_trade_no, out_refund_no,
-                            trade, content, received_at, attempts, try_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, 0, $9)
-ON CONFLICT (platform, merchant_id, digest) DO NOTHING RETURNING id
+WITH told AS (
+    SELECT told.*, told.paid_fen <> top_up.amount_fen AS other_amount
+    FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::jsonb[], $9::text[], $10::timestamptz[], $11::bigint[])
+        AS told (place, site_id, platform, merchant_id, digest, out_trade_no, out_refund_no, trade,
+                 content, received_at, paid_fen)
+    LEFT JOIN payment_order ON told.paid_fen IS NOT NULL
+        AND payment_order.out_trade_no = told.out_trade_no
+        AND payment_order.platform = told.platform
+        AND payment_order.merchant_id = told.merchant_id
+    LEFT JOIN top_up ON top_up.id = payment_order.top_up_id
+), kept AS (
+    INSERT INTO payment_notice (site_id, platform, merchant_id, digest, out_trade_no,
+                                out_refund_no, trade, content, received_at, attempts, try_at)
+    SELECT site_id, platform, merchant_id, digest, out_trade_no, out_refund_no, trade, content,
+           received_at, 0, received_at
+    FROM told WHERE other_amount IS NOT TRUE ORDER BY platform, merchant_id, digest
+    ON CONFLICT (platform, merchant_id, digest) DO NOTHING
+    RETURNING id, platform, merchant_id, digest
+)
+SELECT told.other_amount, coalesce(kept.id, before.id) AS id FROM told
+LEFT JOIN kept USING (platform, merchant_id, digest)
+LEFT JOIN payment_notice before USING (platform, merchant_id, digest) ORDER BY told.place
 """
 KEPT = """
 SELECT id FROM payment_notice WHERE platform = $1 AND merchant_id = $2 AND digest = $3
@@ -39,11 +65,6 @@ RETURNING id
 """
 OPEN = "SELECT * FROM payment_notice WHERE id = $1 AND settled_at IS NULL FOR UPDATE"
 SETTLED = "UPDATE payment_notice SET settled_at = $2, outcome = $3 WHERE id = $1"
-ORDERED = """
-SELECT top_up.amount_fen FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
-WHERE payment_order.platform = $1 AND payment_order.merchant_id = $2
-  AND payment_order.out_trade_no = $3
-"""
 
 
 class Kept(StrEnum):
@@ -53,49 +74,89 @@ class Kept(StrEnum):
     CONTRADICTED = "contradicted"
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A notice that proved itself, at whose door, and when."""
+
+    site_id: int
+    platform: PaymentPlatform
+    notice: Notice | RefundNotice
+    now: datetime
+
+
+class Intake:
+    """The way into the inbox of one door: notices that come together are committed together."""
+
+    def __init__(self) -> None:
+        self._group = GroupCommit(_keep_all, group_max=GROUP_MAX, waiting_max=WAITING_MAX)
+
+    async def keep(self, told: Told) -> tuple[Kept, int | None]:
+        """Keep a verified notice; one that contradicts its merchant or order becomes a case.
+
+        Raises UnavailableError: it may be kept or not, and is to be told again.
+        """
+        contradiction = _contradiction(told.platform, told.notice)
+        if contradiction is None:
+            kept = await self._group.done(told)
+            if kept["other_amount"] is not True:
+                return Kept.ACCEPTED, kept["id"] or await _kept_by_another(told)
+            contradiction = "other_amount"
+        await _open_case(told, contradiction)
+        return Kept.CONTRADICTED, None
+
+
 async def keep(
     site_id: int, platform: PaymentPlatform, notice: Notice | RefundNotice, now: datetime
 ) -> tuple[Kept, int | None]:
-    """Keep a verified notice; one that contradicts its merchant or order becomes a case."""
-    async with transaction() as connection:
-        contradiction = await _contradiction(connection, platform, notice)
-        if contradiction is not None:
-            subject = f"notice:{platform.platform.value}:{notice.digest}"
-            case = NewCase(site_id, contradiction, subject, _facts(platform, notice))
-            await open_case(connection, case, now)
-            return Kept.CONTRADICTED, None
-        names = (platform.platform.value, notice.merchant_id, notice.digest)
-        about = _about(notice)
-        out_refund_no = about["out_refund_no"][:NUMBER_MAX] if "out_refund_no" in about else None
-        kept = await row(
-            connection,
-            KEEP,
-            site_id,
-            *names,
-            *(about["out_trade_no"][:NUMBER_MAX], out_refund_no),
-            *(to_json(about), notice.raw, now),
-        )
-        kept = kept or await row(connection, KEPT, *names)
-        return Kept.ACCEPTED, kept["id"] if kept else None
+    """As `Intake.keep`, for one that comes alone."""
+    return await Intake().keep(Told(site_id, platform, notice, now))
 
 
-async def _contradiction(
-    connection: Connection, platform: PaymentPlatform, notice: Notice | RefundNotice
-) -> str | None:
+async def _keep_all(told: Sequence[Told]) -> Sequence[Row]:
+    """All in one commit; of each its number, or that its order is of another amount.
+
+    Neither where another process keeps the same notice at this very moment.
+    """
+    values = [_values(one) for one in told]
+    columns = [list(column) for column in zip(*values, strict=True)]
+    return await rows(pool(), KEEP, list(range(len(told))), *columns)
+
+
+def _values(told: Told) -> tuple[object, ...]:
+    notice, about = told.notice, _about(told.notice)
+    refund_no = about["out_refund_no"][:NUMBER_MAX] if "out_refund_no" in about else None
+    is_paid = isinstance(notice, Notice) and notice.trade.status is TradeStatus.PAID
+    return (
+        told.site_id,
+        *(told.platform.platform.value, notice.merchant_id, notice.digest),
+        *(about["out_trade_no"][:NUMBER_MAX], refund_no, to_json(about), notice.raw, told.now),
+        (notice.trade.paid_fen or 0) if isinstance(notice, Notice) and is_paid else None,
+    )
+
+
+async def _kept_by_another(told: Told) -> int | None:
+    names = (told.platform.platform.value, told.notice.merchant_id, told.notice.digest)
+    kept = await row(pool(), KEPT, *names)
+    return kept["id"] if kept else None
+
+
+def _contradiction(platform: PaymentPlatform, notice: Notice | RefundNotice) -> str | None:
+    """What of a notice is not this merchant's; whether its amount is asked for, the tables say."""
     if notice.merchant_id != platform.merchant_id:
         return "other_merchant"
     if isinstance(notice, RefundNotice):
         return None
     if notice.app_id != platform.app_id:
         return "other_app"
-    if notice.trade.currency != "CNY":
-        return "other_currency"
-    if notice.trade.status is not TradeStatus.PAID:
-        return None
-    names = (platform.platform.value, notice.merchant_id, notice.trade.out_trade_no)
-    ordered = await row(connection, ORDERED, *names)
-    other = ordered is not None and ordered["amount_fen"] != notice.trade.paid_fen
-    return "other_amount" if other else None
+    return None if notice.trade.currency == "CNY" else "other_currency"
+
+
+async def _open_case(told: Told, contradiction: str) -> None:
+    subject = f"notice:{told.platform.platform.value}:{told.notice.digest}"
+    facts = _facts(told.platform, told.notice)
+    async with transaction() as connection:
+        case = NewCase(told.site_id, contradiction, subject, facts)
+        await open_case(connection, case, told.now)
 
 
 async def claim_open(now: datetime, limit: int) -> Sequence[int]:

@@ -1,0 +1,48 @@
+"""Crediting at once what a door has just kept, without holding up what comes next."""
+
+import asyncio
+
+import structlog
+
+from server.http.context import WebContext
+from server.services import payment_inbox
+from server.services.announce import announce_tenancies
+from server.services.wakeups import INBOX
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 4  # more is the workers': this process is here to answer
+END_S = 5.0
+
+
+class Settling:
+    """A few kept notices under way; of the others, and of those that fail, the workers are told."""
+
+    def __init__(self, context: WebContext) -> None:
+        self._context = context
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calling: asyncio.Task[None] | None = None
+
+    def begin(self, notice_id: int) -> None:
+        """Settle a notice that was kept and committed; nobody waits for it here."""
+        if len(self._tasks) < AT_ONCE:
+            task = asyncio.create_task(self._settle(notice_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif self._calling is None or self._calling.done():
+            self._calling = asyncio.create_task(self._context.wakeups.tell(INBOX))
+
+    async def ended(self) -> None:
+        """Wait for what is under way, but not for long: the workers do it, too."""
+        under_way = [*self._tasks, *([self._calling] if self._calling is not None else [])]
+        if under_way:
+            await asyncio.wait(under_way, timeout=END_S)
+
+    async def _settle(self, notice_id: int) -> None:
+        try:
+            credited = await payment_inbox.settle(notice_id, self._context.clock())
+            if credited is not None and credited.tenancy_id is not None:
+                await announce_tenancies(self._context.wakeups, [credited.tenancy_id])
+        except Exception:
+            log.exception("not credited at once; a worker does it", notice_id=notice_id)
+            await self._context.wakeups.tell(INBOX)
