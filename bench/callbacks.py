@@ -1,4 +1,4 @@
-"""Payment callbacks: how fast they are kept and answered, when they are credited, what they cost."""
+"""Payment callbacks: how fast they are kept and answered, and when their money is credited."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import tempfile
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +61,10 @@ async def results(size: Size | None = None) -> AsyncIterator[Measured]:
             env["MALLWATT_REDIS_URL"] = redis.url
         bench = _Bench(folder, env, payers, size)
         yield await bench.alike()
-        async for one in bench.credited():
-            yield one
-        async for one in bench.intake():
-            yield one
+        async for figure in bench.credited():
+            yield figure
+        async for measured in bench.intake():
+            yield measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +140,22 @@ class _Bench:
             await connection.close()
         return at
 
-    def _web(self):  # type: ignore[no-untyped-def]
+    def _web(self) -> AbstractAsyncContextManager[tuple[int, Process]]:
         return self._serve("web", free_port())
 
-    def _serve(self, role: str, port: int):  # type: ignore[no-untyped-def]
+    def _serve(self, role: str, port: int) -> AbstractAsyncContextManager[tuple[int, Process]]:
         return self._start((sys.executable, "-m", "server.cli", "serve", role), port)
 
     @asynccontextmanager
-    async def _start(
-        self, command: Sequence[str], port: int
-    ) -> AsyncIterator[tuple[int, Process]]:
+    async def _start(self, command: Sequence[str], port: int) -> AsyncIterator[tuple[int, Process]]:
         own = {**self.env, "PORT": str(port)}
         own |= {"MALLWATT_HTTP": f"127.0.0.1:{port}"} if port else {}
-        process = await asyncio.create_subprocess_exec(*command, env=os.environ | own, stdout=DEVNULL)
+        process = await asyncio.create_subprocess_exec(
+            *command, env=os.environ | own, stdout=DEVNULL
+        )
         try:
             async with asyncio.timeout(START_S):
-                while port and is_free(port):
+                while port and is_free(port):  # noqa: ASYNC110  only the port tells
                     await asyncio.sleep(0.1)
             yield port, process
         finally:

@@ -1,6 +1,6 @@
 """Orders that wait at both platforms, and the platforms' notices of their payment, signed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,10 +26,11 @@ SELECT n, 'T' || n, 1, 1 + n % {shops}, 'electricity_wallet', {fen}, 'pending', 
        '{now}', '{now}'::timestamptz + interval '1 day', 0
 FROM generate_series({first}, {last}) AS n;
 INSERT INTO payment_order (id, top_up_id, site_id, platform, merchant_id, out_trade_no, method,
-                           state, created_at, queries)
+    state, created_at, query_at, queries)
 SELECT n, n, 1, CASE n % 2 WHEN 0 THEN 'wechat' ELSE 'alipay' END,
        CASE n % 2 WHEN 0 THEN '{mchid}' ELSE '{seller_id}' END, 'BENCH' || lpad(n::text, 12, '0'),
-       CASE n % 2 WHEN 0 THEN 'wechat_native' ELSE 'alipay_qr' END, 'waiting', '{now}', 0
+       CASE n % 2 WHEN 0 THEN 'wechat_native' ELSE 'alipay_qr' END,
+       'waiting', '{now}', 'infinity', 0
 FROM generate_series({first}, {last}) AS n;
 ANALYZE top_up, payment_order;
 """
@@ -109,7 +110,7 @@ def _paid(
     )
 
 
-def _request(platform: Platform, headers: dict[str, str], body: bytes) -> bytes:
+def _request(platform: Platform, headers: Mapping[str, str], body: bytes) -> bytes:
     lines = [f"POST {PATHS[platform]} HTTP/1.1", "Host: bench.example"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(body)}", "", ""]

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -116,21 +116,27 @@ class _Door:
         self, request: Request, body: bytes | None, site_code: str, name: Platform
     ) -> NoticeAnswer:
         site_id, platform = await self._merchant(site_code, name)
+        if body is None:
+            return self._rejected(platform, site_code, "the body is too large")
         now = self._context.clock()
+        headers = {key.lower(): value for key, value in request.headers.items()}
         try:
-            if body is None:
-                raise NoticeRejectedError("the body is too large")
-            headers = {key.lower(): value for key, value in request.headers.items()}
             notice = platform.parse_notice(headers, body, now)
         except NoticeRejectedError as error:
-            log.warning("notice rejected", platform=name.value, site=site_code, reason=error.detail)
-            return platform.acknowledge(accepted=False, reason=error.detail)
+            return self._rejected(platform, site_code, error.detail)
         told = payment_inbox.Told(site_id, platform, notice, now)
         kept, notice_id = await self._intake.keep(told)
         if kept is payment_inbox.Kept.CONTRADICTED or notice_id is None:
             return platform.acknowledge(accepted=False, reason="contradicts the order")
         self.settling.begin(notice_id)
         return platform.acknowledge(accepted=True)
+
+    @staticmethod
+    def _rejected(platform: PaymentPlatform, site_code: str, reason: str) -> NoticeAnswer:
+        log.warning(
+            "notice rejected", platform=platform.platform.value, site=site_code, reason=reason
+        )
+        return platform.acknowledge(accepted=False, reason=reason)
 
     async def _merchant(self, site_code: str, name: Platform) -> tuple[int, PaymentPlatform]:
         """Whose notice this would be; a mall without a merchant is like one that is not there."""
@@ -149,8 +155,8 @@ async def _body(request: Request) -> bytes | None:
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > NOTICE_BYTES_MAX:
         return None
-    body = bytearray()
-    async for part in request.stream:
+    body, stream = bytearray(), cast("Any", request.stream)  # its type knows no iteration
+    async for part in stream:
         body += part
         if len(body) > NOTICE_BYTES_MAX:
             return None

@@ -28,7 +28,7 @@ class Settling:
         if len(self._tasks) < AT_ONCE:
             task = asyncio.create_task(self._settle(notice_id))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._settled)
         elif self._calling is None or self._calling.done():
             self._calling = asyncio.create_task(self._context.wakeups.tell(INBOX))
 
@@ -39,10 +39,11 @@ class Settling:
             await asyncio.wait(under_way, timeout=END_S)
 
     async def _settle(self, notice_id: int) -> None:
-        try:
-            credited = await payment_inbox.settle(notice_id, self._context.clock())
-            if credited is not None and credited.tenancy_id is not None:
-                await announce_tenancies(self._context.wakeups, [credited.tenancy_id])
-        except Exception:
-            log.exception("not credited at once; a worker does it", notice_id=notice_id)
-            await self._context.wakeups.tell(INBOX)
+        credited = await payment_inbox.settle(notice_id, self._context.clock())
+        if credited is not None and credited.tenancy_id is not None:
+            await announce_tenancies(self._context.wakeups, [credited.tenancy_id])
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("not credited at once; a worker does it", exc_info=error)

@@ -67,21 +67,23 @@ class GroupCommit(Generic[Item, Done]):
         return group
 
     async def _answer(self, group: _Group[Item, Done]) -> None:
-        try:
-            results = await self._do([item for item, _ in group])
-        except Exception as error:  # noqa: BLE001  it is raised again by who waits for it
-            if len(group) == 1 or isinstance(error, UnavailableError):
-                _tell(group, error)
+        # a failure is handed on to who waits, and raised there
+        (done,) = await asyncio.gather(
+            self._do([item for item, _ in group]), return_exceptions=True
+        )
+        if isinstance(done, BaseException):
+            if len(group) == 1 or isinstance(done, UnavailableError):
+                _tell(group, done)
                 return
             for one in group:
                 await self._answer([one])
-        else:
-            for (_, answer), result in zip(group, results, strict=True):
-                if not answer.done():
-                    answer.set_result(result)
+            return
+        for (_, answer), result in zip(group, done, strict=True):
+            if not answer.done():
+                answer.set_result(result)
 
 
-def _tell(group: _Group[Item, Done], error: Exception) -> None:
+def _tell(group: _Group[Item, Done], error: BaseException) -> None:
     for _, answer in group:
         if not answer.done():
             answer.set_exception(error)

@@ -1,5 +1,6 @@
 """The inbox of payment notices: kept and committed before they are answered, settled once."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from payments.contract import (
     Trade,
     TradeStatus,
 )
+from server.core.errors import UnavailableError
 from server.models.database import Row, from_json, pool, row, rows, to_json, transaction
 from server.services.crediting import Credited, Outcome, credit_within
 from server.services.group_commit import GroupCommit
@@ -24,6 +26,7 @@ from server.services.refund_parts import told_within
 
 NUMBER_MAX = 64
 GROUP_MAX = 128  # notices in one commit
+KEEP_S = 2.0  # a database that does not answer holds nobody up for longer
 WAITING_MAX = 2_000  # for their commit; more are told to come again
 # One statement is one transaction and one way there and back, whatever the number of notices. They
 # are put in one order of keys by everybody, so that two groups with the same ones never wait for
@@ -119,7 +122,11 @@ async def _keep_all(told: Sequence[Told]) -> Sequence[Row]:
     """
     values = [_values(one) for one in told]
     columns = [list(column) for column in zip(*values, strict=True)]
-    return await rows(pool(), KEEP, list(range(len(told))), *columns)
+    try:
+        async with asyncio.timeout(KEEP_S):
+            return await rows(pool(), KEEP, list(range(len(told))), *columns)
+    except TimeoutError:
+        raise UnavailableError("the database is too slow") from None
 
 
 def _values(told: Told) -> tuple[object, ...]:

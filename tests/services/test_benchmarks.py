@@ -1,12 +1,29 @@
 """Each benchmark of the books, in miniature: what it is measured on is what the product has."""
 
+from pathlib import Path
+from typing import Any
+
+import httpx
 import pytest
+from sanic import Sanic
 
 from bench import audit as audit_bench
 from bench import closing, open_days, posting, reads
+from bench.callers import post_all
 from bench.mall import make_mall, write
+from bench.notices import FEN, Payers
+from server.app import wall_clock
+from server.handlers import payment_callbacks
+from server.http.context import WebContext
+from server.merchants import Merchants
 from server.models.database import close_database, pool, rows
 from server.services.audit import audit
+from server.services.wakeups import Wakeups
+from server.settings import load_settings
+from server.workers import inbox
+from server.workers.context import WorkContext
+from tests.fakes.keys import keys_in
+from tests.fakes.town import serving
 from tests.services.money import wallet_fen
 
 
@@ -68,3 +85,27 @@ async def test_a_day_of_all_is_closed(database: None, database_url: str) -> None
     closed = await rows(pool(), "SELECT count(*) AS n, sum(energy_wh) AS wh FROM statement")
     assert closed == [{"n": 7, "wh": 7 * 24_000}]
     assert await wallet_fen(7) < 500_000
+
+
+async def test_the_notices_that_are_sent_are_true(
+    database: None, database_url: str, tmp_path: Path
+) -> None:
+    """Each is answered with success and credited once, sent twice or not."""
+    await make_mall(database_url, shops=3)
+    keys_in(tmp_path / "keys")
+    payers = Payers(database_url, tmp_path, shops=3)
+    await payers.sign_up()
+    _, requests = await payers.pay(6)
+    app_settings = load_settings({"MALLWATT_DATA_DIR": str(tmp_path)})
+    merchants = Merchants(app_settings)
+    context = WebContext(app_settings, wall_clock, merchants, None, Wakeups(None))
+    app: Sanic[Any, Any] = Sanic("notices_of_the_bench", configure_logging=False)
+    app.config.update(TOUCHUP=False, MOTD=False, ACCESS_LOG=False, GRACEFUL_SHUTDOWN_TIMEOUT=0.2)
+    app.blueprint(payment_callbacks.blueprint(context))
+    async with serving(app) as url:
+        seen = await post_all([*requests, *requests], httpx.URL(url).port or 0, 4, 0)
+    await merchants.aclose()
+    assert seen.statuses == {200: 6, 204: 6}
+    while await inbox.settle_notices(WorkContext(wall_clock, merchants, {}, context.wakeups)):
+        pass
+    assert await wallet_fen(1) + await wallet_fen(2) + await wallet_fen(3) == 6 * FEN
