@@ -86,6 +86,17 @@ FROM site WHERE site.code = $1 AND site.timezone <> $2
 """
 # pg_timezone_names would read each of its 600 files to find this one
 LOCAL_TIME = "SELECT now() AT TIME ZONE $1 AS local"
+# Nothing is closed: each tenancy's days begin with the one on which it began, as the new clock says.
+REDATED = """
+UPDATE tenancy SET first_open_day = (opened_at AT TIME ZONE $2)::date,
+    fixed_open_day = CASE WHEN fixed_open_day = first_open_day
+        THEN (opened_at AT TIME ZONE $2)::date ELSE fixed_open_day END
+FROM site WHERE site.code = $1 AND tenancy.site_id = site.id
+"""
+BEFORE_ALL = """
+DELETE FROM open_day USING tenancy, site WHERE site.code = $1 AND tenancy.site_id = site.id
+    AND open_day.tenancy_id = tenancy.id AND open_day.day < tenancy.first_open_day
+"""
 RESETTLE = """
 INSERT INTO settlement_due (tenancy_id, first_day, try_at)
 SELECT id, first_open_day, $2 FROM tenancy WHERE site_id = $1
@@ -189,7 +200,7 @@ async def _import_site_table(
     connection: Connection, document: SiteDocument, counts: Counts, now: datetime
 ) -> int:
     site = document.tables.site
-    await _check_zone(connection, site.code, site.timezone)
+    await _change_zone(connection, site.code, site.timezone)
     templates = {
         kind: template.model_dump() for kind, template in document.tables.weixin.templates.items()
     }
@@ -213,8 +224,11 @@ async def _import_site_table(
     return int(kept["id"])
 
 
-async def _check_zone(connection: Connection, site_code: str, zone: str) -> None:
-    """Days are closed at the midnights of one timezone: another would charge hours twice."""
+async def _change_zone(connection: Connection, site_code: str, zone: str) -> None:
+    """Days are closed at the midnights of one timezone: another would charge hours twice.
+
+    Before any is closed they may have others, and a tenancy's first day may be another one.
+    """
     other = await row(connection, OTHER_ZONE, site_code, zone)
     if other is not None and other["closed"] is not None:
         text = f"is {other['timezone']}, and days up to {other['closed']} are closed by it"
@@ -224,6 +238,9 @@ async def _check_zone(connection: Connection, site_code: str, zone: str) -> None
     except OperationalError as error:
         fault = Fault("site.timezone", f"the database knows no {zone}")
         raise SiteFileError([fault]) from error
+    if other is not None:
+        await rows(connection, REDATED, site_code, zone)
+        await rows(connection, BEFORE_ALL, site_code)
 
 
 async def _import_merchants(

@@ -182,6 +182,22 @@ async def test_a_new_price_holds_from_the_import_on(mall: ImportReport, site_pat
     assert await rows(pool(), "SELECT amount_fen FROM open_day") == [{"amount_fen": 200}]
 
 
+async def test_another_timezone_loses_no_hour(mall: ImportReport, site_path: Path) -> None:
+    """While nothing is closed: 10:00 in Shanghai was 22:00 of the day before in New York."""
+    at = await keep_readings(*range(5_000, 5_600, 100))
+    used = "SELECT day::text, energy_wh FROM open_day ORDER BY day"
+    first = "SELECT first_open_day::text AS day, fixed_open_day::text AS fixed FROM tenancy"
+    for was, becomes, days in (
+        ("Asia/Shanghai", "America/New_York", {"2026-05-19": 200, "2026-05-20": 300}),
+        ("America/New_York", "Asia/Shanghai", {"2026-05-20": 500}),
+    ):
+        change(site_path, (was, becomes))
+        await import_site(site_path, PROFILES, at)
+        await settle_due(at)
+        assert {one["day"]: one["energy_wh"] for one in await rows(pool(), used)} == days
+        assert await rows(pool(), first) == [{"day": min(days), "fixed": min(days)}]
+
+
 TOUCHES_CLOSED_DAYS = [
     ('price = "1.00"', 'price = "2.00"', "days up to 2026-05-20 are closed"),
     ("valid_from = 2026-01-01", "valid_from = 2026-05-20", "days up to 2026-05-20 are closed"),
