@@ -122,6 +122,6 @@ async def _next_day(
         raise ConflictError(f"{day} is not over", code="day_not_over")
     version = version_on(one.versions, day)
     settled = settle(one, day, version, one.used.before(day, version))
-    if settled.complete:
+    if settled.complete and settled.readings:  # without a meter nothing would ever close it
         raise ConflictError(f"{day} is complete: it closes by itself", code="day_is_complete")
     return one, settled

@@ -86,7 +86,7 @@ FROM site WHERE site.code = $1 AND site.timezone <> $2
 """
 # pg_timezone_names would read each of its 600 files to find this one
 LOCAL_TIME = "SELECT now() AT TIME ZONE $1 AS local"
-# Nothing is closed: each tenancy's days begin with the one on which it began, as the new clock says.
+# Nothing is closed: a tenancy's days begin with the one on which it began, by the new clock.
 REDATED = """
 UPDATE tenancy SET first_open_day = (opened_at AT TIME ZONE $2)::date,
     fixed_open_day = CASE WHEN fixed_open_day = first_open_day

@@ -104,6 +104,21 @@ REFUSED: list[tuple[str, str, datetime, type[MallwattError], str]] = [
 ]
 
 
+async def test_a_shop_without_a_meter_may_close_its_days(world: World, tmp_path: Path) -> None:
+    await silent_since_six(world, tmp_path)
+    await close(world, "2026-05-20")
+    await rows(pool(), "UPDATE meter_installation SET removed_at = $1", local("2026-05-21 00:00"))
+    assert (await preview_close(world.site_id, "A1", date(2026, 5, 21), world.now)).meters == ()
+    assert (await close(world, "2026-05-21")).energy_wh == 0
+    found = await rows(
+        pool(),
+        "SELECT day::text, energy_wh, estimated FROM statement WHERE day > $1",
+        date(2026, 5, 20),
+    )
+    assert found == [{"day": "2026-05-21", "energy_wh": 0, "estimated": False}]
+    assert (await audit(lambda _: None)).violations == []
+
+
 async def test_what_cannot_be_is_refused(world: World, tmp_path: Path) -> None:
     await silent_since_six(world, tmp_path)
     for day, reason, now, error, code in REFUSED:
