@@ -266,7 +266,7 @@ def _judge_again(
         if reason != one["reason"]:
             changes.append((one["read_at"], "trusted" if reason is None else "quarantined", reason))
     since = min([at, *(changed_at for changed_at, _, _ in changes)])
-    before = max((one.read_at for one in trusted if one.read_at < since), default=since)
+    before = max((one.read_at for one in trusted if one.read_at < since), default=SINCE_EVER)
     return _Verdicts(changes, max(trusted, default=None), before)
 
 

@@ -244,11 +244,13 @@ def _judge_meter(
                 (before.read_at, "quarantined", "outvoted"),
                 (witness.read_at, "trusted", None),
             ]
-            judged.touches_from.append(SINCE_EVER)  # days before a first reading end with it
+            judged.touches_from.append(SINCE_EVER)
             judged.at_end = False
         judged.new.append((reading, verdict))
-        if verdict.trusted:  # energy is spread over the time since the reading before
-            judged.touches_from.append(before.read_at if before else candidate.read_at)
+        if verdict.trusted:
+            # energy is spread over the time since the reading before; days before a first one
+            # end with it
+            judged.touches_from.append(before.read_at if before else SINCE_EVER)
             judged.at_end &= newest is not None and newest < candidate.read_at
     return judged
 

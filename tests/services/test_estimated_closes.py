@@ -104,6 +104,29 @@ REFUSED: list[tuple[str, str, datetime, type[MallwattError], str]] = [
 ]
 
 
+async def test_days_before_the_first_reading_end_with_it(world: World, tmp_path: Path) -> None:
+    """Whichever comes first: one closed by estimate, one by a reading, one with what came late."""
+    world.now, world.meter.reachable = OPENED, False
+    await world.open(tmp_path, balance_fen=10_000)
+    world.now = local("2026-05-27 12:00")
+    await close(world, "2026-05-20")
+    await read(world, ("2026-05-23 12:00", 105_000))
+    assert await world.close() == 2
+    assert await days() == [
+        ("2026-05-20", 2, 0, 0, False),
+        ("2026-05-21", 1, 0, 0, False),
+        ("2026-05-22", 1, 0, 0, False),
+    ]
+    await read(world, ("2026-05-22 12:00", 102_600))
+    assert await days() == [
+        ("2026-05-20", 3, 0, 0, False),
+        ("2026-05-21", 2, 0, 0, False),
+        ("2026-05-22", 2, 1_200, 120, True),
+    ]
+    report = await audit(lambda _: None)
+    assert (report.violations, report.awaiting_correction) == ([], 0)
+
+
 async def test_a_shop_without_a_meter_may_close_its_days(world: World, tmp_path: Path) -> None:
     await silent_since_six(world, tmp_path)
     await close(world, "2026-05-20")
