@@ -44,6 +44,10 @@ AMOUNT = "SELECT amount_fen FROM payment_credit WHERE id = $1"
 SHOP = """
 SELECT shop.code FROM tenancy JOIN shop ON shop.id = tenancy.shop_id WHERE tenancy.id = $1
 """
+CASE_OF_PART = """
+SELECT refund.case_id FROM refund_part JOIN refund ON refund.id = refund_part.refund_id
+WHERE refund_part.out_refund_no = $1
+"""
 # A payment that something went back of outside: whose wallet it is in, or the case that holds it.
 PAYMENT = """
 SELECT credit.id AS credit_id, credit.platform, credit.merchant_id, credit.out_trade_no,
@@ -143,8 +147,11 @@ async def _lock(connection: Connection, case_id: int, manager: Manager, verdict:
 
 
 async def _held(connection: Connection, case: Row) -> list[int]:
+    """The cases that hold the money it is about: they are locked with it, in one order."""
     payment = await _payment(connection, case)
-    return [payment["case_id"]] if payment and payment["case_id"] is not None else []
+    of_part = await row(connection, CASE_OF_PART, case["subject"])
+    found = [one["case_id"] for one in (payment, of_part) if one is not None]
+    return [case_id for case_id in found if case_id is not None]
 
 
 async def _payment(connection: Connection, case: Row) -> Row | None:

@@ -38,7 +38,7 @@ async def test_workers_die_answers_are_lost_and_every_fen_arrives_once(
     for number in range(6):
         await world.pay(1_000, f"key-{number}")
         world.now += timedelta(minutes=1)
-    for number in range(40):
+    for number in range(24):
         world.now += timedelta(seconds=order.choice((10, 30, 90)))
         office.wechat.down = order.random() < 0.2
         office.wechat.loses_answers = order.random() < 0.3

@@ -1,5 +1,6 @@
 """Cases: each kind ends by what a manager decides, once, with its money where it belongs."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,24 @@ async def test_or_it_goes_back_to_its_payer(office: Refunding, kind: str, happen
     assert await office.parts() == [("done", 4_999, "wechat")]
     assert (await case_of(kind))["closed_at"] == office.world.now
     assert await office.in_progress_fen("suspense") == 0
+    await proved(office)
+
+
+async def test_a_stuck_refund_from_suspense_meets_its_worker_in_no_deadlock(
+    office: Refunding,
+) -> None:
+    """No tenancy's lock stands before the two cases: they are taken in the order of their ids."""
+    await unknown_order(office)
+    await decide(office, "unknown_order", D.REFUND)
+    await office.work()
+    office.finish(RefundStatus.ABNORMAL)
+    await office.work(after_s=10)
+    for _ in range(6):
+        await asyncio.gather(decide(office, "refund_abnormal", D.AGAIN), office.work())
+        await office.work()
+    await decide(office, "refund_abnormal", D.GIVE_BACK)
+    assert (await case_of("unknown_order"))["decided_at"] is None
+    assert await office.in_progress_fen("suspense") == 4_999
     await proved(office)
 
 
