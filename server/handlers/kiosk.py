@@ -4,6 +4,7 @@ import secrets
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from payments.contract import Method
 from server.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
 from server.handlers.guards import (
     KIOSK_COOKIE,
@@ -14,7 +15,7 @@ from server.handlers.guards import (
     form_text,
     set_cookie,
 )
-from server.handlers.paying import QR_METHODS, wanted_fen, wanted_method, watch
+from server.handlers.paying import QR_METHODS, wanted_fen, wanted_way, watch, ways_of
 from server.handlers.rendering import YEAR_S, error_page, form_page, page, see_other
 from server.http.answers import status_of
 from server.http.bodies import client_address, limited_address, text_argument
@@ -108,14 +109,13 @@ def _add_search(room: Blueprint, context: WebContext) -> None:
     @room.get("/shops/<code:str>")
     async def choose(request: Request, code: str) -> HTTPResponse:
         kiosk = await known_kiosk(request)
-        methods = await context.platforms.methods(kiosk.site_id)
         return page(
             request,
             context,
             "kiosk_shop.html",
             kiosk=kiosk,
             door=await kiosks.door(kiosk.site_id, code),
-            methods=[method for method in QR_METHODS if method in methods],
+            ways=ways_of(await _methods(context, kiosk)),
             amounts_fen=public_page.AMOUNTS_FEN,
             nonce=secrets.token_hex(16),
             csrf=csrf_of(context, _token(request)),
@@ -128,11 +128,13 @@ def _add_payment(room: Blueprint, context: WebContext) -> None:
         kiosk = await known_kiosk(request)
         check_form(request, context, _token(request))
         door = await kiosks.door(kiosk.site_id, code)
+        way = wanted_way(request, await _methods(context, kiosk))
         wish = AnonymousOrder(
             shop_id=door.shop_id,
             tenancy_id=door.tenancy_id,
             amount_fen=wanted_fen(request),
-            method=wanted_method(request, QR_METHODS),
+            method=way.methods[0],
+            beside=way.methods[1:],
             nonce=form_text(request, "nonce", length_max=public_page.NONCE_MAX),
             address=f"kiosk:{kiosk.id}",
             public_url=context.settings.public_url,
@@ -149,6 +151,12 @@ def _add_payment(room: Blueprint, context: WebContext) -> None:
     @room.get("/top-ups/<no:str>/receipt")
     async def receipt(request: Request, no: str) -> HTTPResponse:
         return await _payment_page(request, context, no, "kiosk_receipt.html")
+
+
+async def _methods(context: WebContext, kiosk: Kiosk) -> list[Method]:
+    """The codes that this mall can be paid by."""
+    methods = await context.platforms.methods(kiosk.site_id)
+    return [method for method in QR_METHODS if method in methods]
 
 
 async def _payment_page(

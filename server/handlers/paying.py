@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sanic import Request
@@ -16,10 +16,11 @@ from server.http.context import WebContext
 from server.http.locale import locale_of
 from server.services import public_page
 from server.services.public_page import AnonymousTopUp, Tick
-from server.services.top_up_views import TopUpView
+from server.services.top_up_views import Payable, TopUpView
 from server.services.wakeups import tenancy_topic
 
 QR_METHODS = (Method.WECHAT_NATIVE, Method.ALIPAY_QR)
+CODES = "codes"  # the name of both together
 # wechat_jsapi is the mini-program's: it needs a payer who logged in
 ANONYMOUS_METHODS = (*QR_METHODS, Method.WECHAT_H5, Method.ALIPAY_WAP)
 
@@ -44,11 +45,24 @@ FITTING: dict[Browser, tuple[Method, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What one button of a page stands for: a method, or two codes side by side."""
+
+    name: str
+    methods: tuple[Method, ...]
+
+    @property
+    def look(self) -> str:
+        """Whose colours the button wears."""
+        return "both" if len(self.methods) > 1 else self.methods[0].platform.value
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
-    """A payment as its page shows it."""
+    """A payment as its page shows it; `view` holds what it can be paid by at this moment (`at`)."""
 
     view: TopUpView
-    method: Method
+    at: datetime
     timezone: str
     shop_code: str
     shop_name: str
@@ -56,23 +70,45 @@ class Watched:
     glance: str
     reasons: tuple[str, ...]
     settled: bool
-    expired: bool
+
+    @property
+    def left_s(self) -> int:
+        """How many seconds are left to pay in; never less than there are."""
+        return _left_s(self.view.expires_at, self.at)
 
     @property
     def payable(self) -> bool:
-        """Whether the code or the link is still worth showing."""
-        return self.view.status == "pending" and not self.expired
+        """Whether a code or link is still worth showing."""
+        return self.view.status == "pending" and self.left_s > 0
 
     @property
-    def code_url(self) -> str | None:
-        """The text of the QR code to scan, if this payment has one."""
-        return (self.view.payment or {}).get("code_url")
+    def codes(self) -> tuple[Payable, ...]:
+        """What can be paid by scanning a code."""
+        return tuple(one for one in self.view.payables if "code_url" in one.payment)
 
     @property
-    def pay_url(self) -> str | None:
+    def link(self) -> Payable | None:
         """The platform's own page, if this payment has one."""
-        url = (self.view.payment or {}).get("url")
-        return url if url and url.startswith(("https://", "http://")) else None
+        found = [one for one in self.view.payables if _is_link(one.payment.get("url", ""))]
+        return found[-1] if found else None
+
+    @property
+    def link_left_s(self) -> int:
+        """How long that link serves."""
+        return _left_s(self.link.good_until, self.at) if self.link else 0
+
+    def others(self, ways: Sequence[Way]) -> list[Way]:
+        """The ways that are not open already."""
+        opened = {one.method for one in self.view.payables}
+        return [way for way in ways if not opened.issuperset(way.methods)]
+
+
+def _left_s(until: datetime, at: datetime) -> int:
+    return max(0, -((at - until) // timedelta(seconds=1)))
+
+
+def _is_link(url: str) -> bool:
+    return url.startswith(("https://", "http://"))
 
 
 def browser_of(user_agent: str) -> Browser:
@@ -103,12 +139,20 @@ def wanted_fen(request: Request) -> int:
     return int(chosen)
 
 
-def wanted_method(request: Request, methods: Sequence[Method]) -> Method:
-    """The method of a form's button, if it was offered."""
+def ways_of(methods: Sequence[Method]) -> list[Way]:
+    """Methods as buttons: whoever can be shown one code can be shown two."""
+    codes = tuple(method for method in methods if method in QR_METHODS)
+    together = [Way(CODES, codes)] if len(codes) > 1 else []
+    alone = [method for method in methods if not together or method not in codes]
+    return together + [Way(method.value, (method,)) for method in alone]
+
+
+def wanted_way(request: Request, methods: Sequence[Method]) -> Way:
+    """What a form's button stands for, if it could be offered."""
     name = form_text(request, "method", length_max=20)
-    for method in methods:
-        if method == name:
-            return method
+    for way in (*ways_of(methods), *(Way(method.value, (method,)) for method in methods)):
+        if way.name == name:
+            return way
     raise InvalidInputError("choose how to pay")
 
 
@@ -116,8 +160,8 @@ async def watch(found: AnonymousTopUp, now: datetime) -> Watched:
     """A payment with its ticks and, where the shop stays dark, the reasons."""
     glance, reasons = await public_page.supply_of(found.shop_id)
     return Watched(
-        view=found.view,
-        method=found.method,
+        view=found.view.at(now),
+        at=now,
         timezone=found.timezone,
         shop_code=found.shop_code,
         shop_name=found.shop_name,
@@ -125,7 +169,6 @@ async def watch(found: AnonymousTopUp, now: datetime) -> Watched:
         glance=glance,
         reasons=reasons,
         settled=public_page.is_settled(found.view, glance),
-        expired=now >= found.view.expires_at,
     )
 
 

@@ -14,17 +14,21 @@ from server.core.errors import NotFoundError
 from server.handlers.guards import check_origin, form_text
 from server.handlers.paying import (
     ANONYMOUS_METHODS,
+    Browser,
+    Way,
     browser_of,
     offered,
     wanted_fen,
-    wanted_method,
+    wanted_way,
     watch,
+    ways_of,
 )
 from server.handlers.rendering import error_page, page, see_other
 from server.http.bodies import client_address, limited_address
 from server.http.context import WebContext
 from server.services import public_page
-from server.services.public_page import AnonymousOrder, PublicShop
+from server.services.payment_attempts import Payer
+from server.services.public_page import AnonymousChange, AnonymousOrder, PublicShop
 
 DOMAIN_CHECK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.txt", re.ASCII)
 CHECK_BYTES_MAX = 4_096
@@ -55,12 +59,13 @@ def _add_top_ups(room: Blueprint, context: WebContext) -> None:
     async def order_top_up(request: Request, token: str) -> HTTPResponse:
         check_origin(request, context)
         shop = await find_shop(token)
-        methods = await context.platforms.methods(shop.site_id)
+        way = await _wanted_way(request, context, shop)
         wish = AnonymousOrder(
             shop_id=shop.shop_id,
             tenancy_id=shop.tenancy_id,
             amount_fen=wanted_fen(request),
-            method=wanted_method(request, [one for one in ANONYMOUS_METHODS if one in methods]),
+            method=way.methods[0],
+            beside=way.methods[1:],
             nonce=form_text(request, "nonce", length_max=public_page.NONCE_MAX),
             address=limited_address(request),
             client_ip=client_address(request),
@@ -69,6 +74,23 @@ def _add_top_ups(room: Blueprint, context: WebContext) -> None:
         )
         view = await public_page.order(wish, context.platforms, context.clock())
         return see_other(f"/s/{token}/top-ups/{view.top_up_no}?pay=1")
+
+    @room.post("/<token:str>/top-ups/<no:str>/attempts")
+    async def change_method(request: Request, token: str, no: str) -> HTTPResponse:
+        check_origin(request, context)
+        shop = await find_shop(token)
+        here = f"/s/{token}/top-ups/{no}"
+        public_url = context.settings.public_url
+        wish = AnonymousChange(
+            shop_id=shop.shop_id,
+            methods=(await _wanted_way(request, context, shop)).methods,
+            address=limited_address(request),
+            payer=Payer(
+                public_url, client_ip=client_address(request), return_url=f"{public_url}{here}"
+            ),
+        )
+        await public_page.change_method(no, wish, context.platforms, context.clock())
+        return see_other(f"{here}?pay=1")
 
     @room.get("/<token:str>/returns/<key:str>")
     async def come_back(_request: Request, token: str, key: str) -> HTTPResponse:
@@ -87,6 +109,7 @@ def _add_top_ups(room: Blueprint, context: WebContext) -> None:
             shop=shop,
             token=token,
             watched=await watch(found, context.clock()),
+            ways=await _offered_ways(request, context, shop),
             at_once=request.args.get("pay") == "1",
         )
 
@@ -101,8 +124,6 @@ async def find_shop(token: str) -> PublicShop:
 async def _shop_page(
     request: Request, context: WebContext, shop: PublicShop, token: str
 ) -> HTTPResponse:
-    browser = browser_of(request.headers.get("user-agent", ""))
-    methods = await context.platforms.methods(shop.site_id)
     return page(
         request,
         context,
@@ -110,12 +131,28 @@ async def _shop_page(
         headers=REFERRER,
         shop=shop,
         token=token,
-        browser=browser.value,
-        methods=offered(browser, methods),
+        browser=_browser(request).value,
+        ways=await _offered_ways(request, context, shop),
         amounts_fen=public_page.AMOUNTS_FEN,
         page_url=f"{context.settings.public_url}/s/{token}",
         nonce=secrets.token_hex(16),
     )
+
+
+def _browser(request: Request) -> Browser:
+    return browser_of(request.headers.get("user-agent", ""))
+
+
+async def _offered_ways(request: Request, context: WebContext, shop: PublicShop) -> list[Way]:
+    """The buttons that work in this browser."""
+    methods = await context.platforms.methods(shop.site_id)
+    return ways_of(offered(_browser(request), methods))
+
+
+async def _wanted_way(request: Request, context: WebContext, shop: PublicShop) -> Way:
+    """The chosen button; whatever the site has will do: a browser may lie about itself."""
+    methods = await context.platforms.methods(shop.site_id)
+    return wanted_way(request, [one for one in ANONYMOUS_METHODS if one in methods])
 
 
 async def _domain_check(folder: Path, name: str) -> HTTPResponse:

@@ -6,7 +6,15 @@ from datetime import datetime
 from payments.contract import Method
 from server.core.errors import ConflictError, InvalidInputError, NotFoundError
 from server.models import database
-from server.services import admin_views, bindings, guesses, top_up_views, top_ups
+from server.services import (
+    admin_views,
+    bindings,
+    guesses,
+    payment_attempts,
+    top_up_views,
+    top_ups,
+)
+from server.services.payment_attempts import Payer, PlatformFailedError
 from server.services.platforms import PlatformDirectory
 from server.services.top_up_views import TopUpView
 
@@ -42,6 +50,17 @@ class AnonymousOrder:
     client_ip: str
     public_url: str
     return_path: str | None  # where the platform sends the payer back to; the key is appended
+    beside: tuple[Method, ...] = ()  # a second code, shown together with the first
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousChange:
+    """How an order of this page is to be paid instead."""
+
+    shop_id: int
+    methods: tuple[Method, ...]
+    address: str
+    payer: Payer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +68,6 @@ class AnonymousTopUp:
     """A top-up that nobody's login ordered, and where it belongs."""
 
     view: TopUpView
-    method: Method
     shop_id: int
     shop_code: str
     shop_name: str
@@ -103,10 +121,30 @@ async def order(wish: AnonymousOrder, platforms: PlatformDirectory, now: datetim
             client_ip=wish.client_ip,
             public_url=wish.public_url,
             return_url=wish.return_path and f"{wish.public_url}{wish.return_path}/{key}",
+            beside=wish.beside,
         ),
         platforms,
         now,
     )
+
+
+async def change_method(
+    no: str, wish: AnonymousChange, platforms: PlatformDirectory, now: datetime
+) -> None:
+    """Let an order be paid by other methods, or by a fresh link; limited as orders are."""
+    await find_top_up(wish.shop_id, no)
+    await _count(ADDRESS_SCOPE, wish.address, ORDERS_PER_ADDRESS, now)
+    await _count(SHOP_SCOPE, str(wish.shop_id), ORDERS_PER_SHOP, now)
+    given, failed = 0, None
+    for method in wish.methods:
+        try:
+            await payment_attempts.change_method(no, method, wish.payer, platforms, now)
+        except PlatformFailedError as error:
+            failed = error
+        else:
+            given += 1
+    if failed is not None and not given:
+        raise failed
 
 
 async def find_top_up(shop_id: int, no: str) -> AnonymousTopUp:
@@ -186,14 +224,12 @@ async def _count(scope: str, subject: str, limit: int, now: datetime) -> None:
 async def _find(no: str, shop_id: int | None, site_id: int | None) -> AnonymousTopUp:
     found = await database.row(
         database.pool(),
-        "SELECT t.shop_id, s.code AS shop_code, s.name AS shop_name, st.timezone, o.method"
+        "SELECT t.shop_id, s.code AS shop_code, s.name AS shop_name, st.timezone"
         " FROM top_up u JOIN tenancy t ON t.id = u.tenancy_id JOIN shop s ON s.id = t.shop_id"
-        " JOIN site st ON st.id = t.site_id LEFT JOIN payment_order o ON o.top_up_id = u.id"
-        " WHERE u.no = $1 AND u.user_id IS NULL AND (t.shop_id = $2 OR t.site_id = $3)"
-        " ORDER BY o.id DESC LIMIT 1",
+        " JOIN site st ON st.id = t.site_id"
+        " WHERE u.no = $1 AND u.user_id IS NULL AND (t.shop_id = $2 OR t.site_id = $3)",
         *(no, shop_id, site_id),
     )
     if found is None:
         raise NotFoundError("top-up")
-    method = Method(found.pop("method") or Method.WECHAT_NATIVE)
-    return AnonymousTopUp(view=await top_up_views.find_top_up(no), method=method, **found)
+    return AnonymousTopUp(view=await top_up_views.find_top_up(no), **found)

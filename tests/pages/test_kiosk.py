@@ -65,10 +65,10 @@ async def test_find_pay_and_see_the_receipt(mall: Mall, open_page: OpenPage) -> 
     assert "小城故事川菜馆" in shown
     assert "26,400" not in shown, "no balance in public"
     await page.check("input[value='20000']", force=True)
-    await page.click("button.alipay")
-    await page.wait_for_selector("svg.qr")
-    [ordered] = mall.platforms.alipay.requests
-    assert ordered.amount_fen == 20_000
+    await page.click("button.both")
+    await page.wait_for_selector("svg.qr >> nth=1")
+    for platform in mall.platforms.platforms.values():
+        assert [one.amount_fen for one in platform.requests] == [20_000]
     assert await page.locator(".needs-paid").is_hidden()
     await mall.pay(page.url.rpartition("/")[2], ticks=4)
     await page.wait_for_selector(".banner.good")

@@ -8,7 +8,7 @@ import pytest
 from payments.contract import Method
 from server.core.errors import InvalidInputError
 from server.handlers.guards import fen_from_text
-from server.handlers.paying import Browser, Watched, browser_of, offered
+from server.handlers.paying import Browser, Watched, Way, browser_of, offered, ways_of
 from server.handlers.rendering import fragment, kwh, qr_svg, yuan
 from server.http.locale import Locale
 from server.services.public_page import is_settled, ticks
@@ -57,6 +57,21 @@ def test_what_a_browser_is_offered(
     browser: Browser, methods: tuple[Method, ...], shown: tuple[Method, ...]
 ) -> None:
     assert offered(browser, methods) == shown
+
+
+@pytest.mark.parametrize(
+    ("methods", "ways"),
+    [
+        ((NATIVE, QR), [Way("codes", (NATIVE, QR))]),  # side by side
+        ((H5, WAP), [Way("wechat_h5", (H5,)), Way("alipay_wap", (WAP,))]),
+        ((QR,), [Way("alipay_qr", (QR,))]),
+        ((), []),
+    ],
+)
+def test_whoever_can_be_shown_one_code_can_be_shown_two(
+    methods: tuple[Method, ...], ways: list[Way]
+) -> None:
+    assert ways_of(methods) == ways
 
 
 @pytest.mark.parametrize(
@@ -131,7 +146,7 @@ def test_the_end_of_a_payment_in_words(done: int, status: str, words: str) -> No
     view = _view(done, status)
     watched = Watched(
         view=view,
-        method=NATIVE,
+        at=AT,
         timezone="Asia/Shanghai",
         shop_code="A101",
         shop_name="茶饮",
@@ -139,7 +154,6 @@ def test_the_end_of_a_payment_in_words(done: int, status: str, words: str) -> No
         glance="off",
         reasons=(),
         settled=is_settled(view, "off"),
-        expired=True,
     )
     shown = fragment(Locale.EN, "region_ticks.html", watched=watched, now=AT)
     banner = re.search(r'<p class="banner[^>]*>([^<]*)</p>', shown)

@@ -2,10 +2,12 @@
 
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from payments.contract import TradeStatus
 from server.models import database
 from server.services import public_page
 from tests.http import http_client
@@ -13,6 +15,8 @@ from tests.pages.conftest import OpenPage
 from tests.pages.mall import Mall
 
 WECHAT = "Mozilla/5.0 (iPhone) Mobile MicroMessenger/8.0.50"
+ALIPAY = "Mozilla/5.0 (iPhone) Mobile AlipayClient/10.5"
+DESKTOP = "Mozilla/5.0 (X11)"
 
 
 async def test_a_phone_without_script_orders_and_is_sent_to_the_platform(
@@ -54,12 +58,13 @@ async def test_the_platform_sends_the_payer_back_to_the_order(
     assert page.url == status_url
 
 
-async def test_a_desktop_gets_a_code_and_the_ticks_come_live(
+async def test_a_desktop_gets_both_codes_and_the_ticks_come_live(
     mall: Mall, open_page: OpenPage
 ) -> None:
-    page = await open_page(f"/s/{await mall.token_of('A103')}", user_agent="Mozilla/5.0 (X11)")
-    await page.click("button.wechat")
-    await page.wait_for_selector("svg.qr")
+    page = await open_page(f"/s/{await mall.token_of('A103')}", user_agent=DESKTOP)
+    await page.click("button.both")
+    await page.wait_for_selector("svg.qr >> nth=1")
+    assert await page.locator(".scan-with").count() == 2
     no = page.url.rpartition("/")[2].partition("?")[0]
     await mall.control("A103", policy_state="connected")  # credited: wished on, not read back yet
     await mall.pay(no, ticks=3)
@@ -75,10 +80,8 @@ async def test_a_desktop_gets_a_code_and_the_ticks_come_live(
 
 
 async def test_paid_but_dark_says_why(mall: Mall, open_page: OpenPage) -> None:
-    page = await open_page(
-        f"/s/{await mall.token_of('B203')}", user_agent="Mozilla/5.0 (X11)", locale="en-US"
-    )
-    await page.click("button.alipay")
+    page = await open_page(f"/s/{await mall.token_of('B203')}", user_agent=DESKTOP, locale="en-US")
+    await page.click("button.both")
     await page.wait_for_selector("svg.qr")
     await mall.pay(page.url.rpartition("/")[2].partition("?")[0], ticks=2)
     await page.wait_for_selector(".tick.stuck")
@@ -92,6 +95,79 @@ async def test_inside_wechat_the_page_shows_the_way_to_the_mini_program(
     assert "小程序" in await page.inner_text("main")
     assert await page.locator("button.alipay").count() == 0
     assert await page.locator("button[value=wechat_h5]").count() == 0
+
+
+async def test_inside_alipay_one_pays_with_alipay_alone(mall: Mall, open_page: OpenPage) -> None:
+    page = await open_page(f"/s/{await mall.token_of('A101')}", user_agent=ALIPAY)
+    shown = await page.locator(".methods button").evaluate_all("all => all.map((b) => b.value)")
+    assert shown == ["alipay_wap"]
+
+
+async def test_without_script_one_pays_another_way_and_the_page_looks_by_itself(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    page = await open_page(f"/s/{await mall.token_of('A101')}", java_script_enabled=False)
+    await page.click("button.wechat")
+    order = page.url.partition("?")[0]
+    assert await page.locator("meta[http-equiv=refresh]").get_attribute("content") == "10"
+    await page.click(".other-ways button.alipay")
+    assert page.url.partition("?")[0] == order
+    [by_wechat], [by_alipay] = (one.requests for one in mall.platforms.platforms.values())
+    assert mall.platforms.wechat.trades[by_wechat.out_trade_no].status is TradeStatus.CLOSED
+    assert by_alipay.return_url == order
+    pay_url = await page.get_attribute("#go", "href")
+    assert pay_url == f"https://pay.example/{by_alipay.out_trade_no}"
+    await mall.pay(order.rpartition("/")[2], ticks=2)
+    await page.click("main a.button.quiet")
+    assert "充值完成" in await page.inner_text("#ticks")
+    assert await page.locator(".other-ways").count() == 0
+
+
+async def test_a_link_that_became_old_is_not_shown_and_a_fresh_one_is_made(
+    mall: Mall, open_page: OpenPage
+) -> None:
+    mall.clock.at = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
+    page = await open_page(f"/s/{await mall.token_of('A101')}", java_script_enabled=False)
+    await page.click("button.wechat")
+    mall.clock.at += timedelta(minutes=5)
+    await page.click("main a.button.quiet")
+    assert await page.locator("#go").count() == 0
+    await page.click(".other-ways button.wechat")
+    assert await page.locator("#go").count() == 1
+    first, again = mall.platforms.wechat.requests
+    assert first.out_trade_no == again.out_trade_no
+
+
+async def test_the_time_to_pay_runs_out_on_the_screen(mall: Mall, open_page: OpenPage) -> None:
+    start = mall.clock.at = datetime(2026, 5, 20, 2, 0, tzinfo=UTC)
+    page = await open_page(f"/s/{await mall.token_of('A101')}", user_agent=DESKTOP)
+    await page.click("button.both")
+    await page.wait_for_selector("svg.qr")
+    assert re.fullmatch("(30:00|29:5[0-9])", await page.inner_text(".left"))
+    mall.clock.at = start + timedelta(minutes=30, seconds=-1)
+    await page.reload()
+    mall.clock.at = start + timedelta(minutes=30)
+    await page.wait_for_selector(".banner.idle")
+    assert await page.locator("svg.qr").count() == 0
+
+
+async def test_another_shops_order_is_not_changed_here(mall: Mall) -> None:
+    form = {"nonce": "f" * 32, "amount_fen": "5000", "method": "wechat_h5"}
+    token, other = await mall.token_of("A101"), await mall.token_of("A102")
+    async with http_client(base_url=mall.url) as client:
+        place = (await client.post(f"/s/{token}/top-ups", data=form)).headers["location"]
+        path = place.partition("?")[0].replace(token, other) + "/attempts"
+        wrong = [path, f"/s/{other}/top-ups/1/attempts", f"/s/{other}/top-ups/%00/attempts"]
+        for there in wrong:
+            answer = await client.post(there, data={"method": "alipay_wap"})
+            assert answer.status_code == 404, there
+        elsewhere = await client.post(
+            place.partition("?")[0] + "/attempts",
+            data={"method": "alipay_wap"},
+            headers={"Origin": "https://evil.example"},
+        )
+    assert elsewhere.status_code == 403
+    assert mall.platforms.alipay.requests == []
 
 
 async def test_it_never_shows_a_balance_or_a_name(mall: Mall) -> None:
@@ -114,6 +190,17 @@ async def test_a_page_stays_within_50_kb_and_asks_nobody_else(
     async with http_client() as client:
         sizes = [len((await client.get(url)).content) for url in asked]
     assert sum(sizes) <= 50_000
+
+
+async def test_a_page_with_two_codes_stays_within_50_kb(mall: Mall) -> None:
+    form = {"nonce": "g" * 32, "amount_fen": "5000", "method": "codes"}
+    async with http_client(base_url=mall.url, follow_redirects=True) as client:
+        page = await client.post(f"/s/{await mall.token_of('A101')}/top-ups", data=form)
+        loaded = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+        files = [await client.get(path) for path in loaded]
+    assert page.text.count('class="qr"') == 2
+    assert [file.status_code for file in files] == [200] * 3
+    assert len(page.content) + sum(len(file.content) for file in files) <= 50_000
 
 
 BAD_FORMS: tuple[dict[str, str], ...] = (

@@ -51,6 +51,17 @@
     start();
   }
 
+  // Counts down what the server said is left, by this browser's own clock; then asks for the page.
+  function countDown() {
+    for (const shown of document.querySelectorAll("[data-left-s]")) {
+      shown.dueMs ??= performance.now() + Number(shown.dataset.leftS) * 1000;
+      const left = Math.ceil((shown.dueMs - performance.now()) / 1000);
+      if (left <= 0) return location.reload();
+      shown.textContent = Math.floor(left / 60) + ":" + String(left % 60).padStart(2, "0");
+    }
+    setTimeout(countDown, 500);
+  }
+
   // A fresh order goes on to the platform's page by itself, once: coming back must not repeat it.
   // Before the load event an assign would take this page's place in the history.
   function goOn(host) {
@@ -59,6 +70,7 @@
   }
 
   for (const host of document.querySelectorAll("[data-live]")) follow(host);
+  countDown();
   const paying = document.querySelector("[data-pay-url]");
   if (paying && new URLSearchParams(location.search).has("pay")) goOn(paying);
 })();
