@@ -6,6 +6,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 import pytest_asyncio
 import structlog
 from argon2 import PasswordHasher
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import HealthCheck, Phase, settings
 
+from payments.alipay import signing
 from server.local.browser import find_browser
 from server.local.postgres import EmbeddedPostgres
 from server.local.redis import EmbeddedRedis
@@ -30,6 +34,7 @@ from tests.databases import (
     database_of,
     run_sql,
 )
+from tests.fakes.keys import FOLDER as FOLDER_OF_KEYS
 
 POSTGRES_URL = pytest.StashKey[str]()
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
@@ -58,6 +63,9 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     postgres = EmbeddedPostgres(Path(folder.name))
     runner.run(postgres.__aenter__())
     config.stash[POSTGRES_URL] = postgres.url
+    keys = tempfile.TemporaryDirectory(prefix="mallwatt-keys-")
+    os.environ[FOLDER_OF_KEYS] = keys.name
+    config.add_cleanup(keys.cleanup)
     config.add_cleanup(folder.cleanup)
     config.add_cleanup(runner.close)
     config.add_cleanup(lambda: runner.run(postgres.__aexit__(None, None, None)))
@@ -115,6 +123,16 @@ def quick_passwords(product_hasher: PasswordHasher) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         patch.setattr(managers, "_hasher", quick)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_read_once() -> Iterator[None]:
+    """To read a private key is to prove its primes: most of what a merchant's test would cost."""
+    read_once = cache(load_pem_private_key)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (signing, serialization):
+            patch.setattr(module, "load_pem_private_key", read_once)
         yield
 
 

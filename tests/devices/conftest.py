@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from server.devices import patience
-from server.devices.profiles import load_catalogue
 from server.devices.profiles.catalogue import load_profile
 from server.devices.profiles.profile import Profile
+from tests.fakes.profiles import shipped_profiles
 
 
 @pytest.fixture(scope="session")
 def demo_profile() -> Profile:
     """example/demo-relay, as shipped."""
-    return load_catalogue()["example/demo-relay"]
+    return shipped_profiles()["example/demo-relay"]
 
 
 @pytest.fixture

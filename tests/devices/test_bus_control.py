@@ -16,10 +16,10 @@ from server.devices.errors import (
     LinkDownError,
 )
 from server.devices.gateway import GatewayConfig, MeterTarget, open_bus
-from server.devices.profiles import load_catalogue
 from server.devices.profiles.profile import Profile
 from server.devices.samples import MeterSample
 from tests.devices.fakes import DemoMeter, FakeGateway, Said, Script, dlt645, rtu, rtu_bus, until
+from tests.fakes.profiles import shipped_profiles
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -254,7 +254,7 @@ async def test_two_controls_of_one_meter_follow_each_other(target: MeterTarget) 
 
 
 async def test_a_meter_without_a_relay_is_not_controlled() -> None:
-    profile = load_catalogue()["eastron/sdm120"]
+    profile = shipped_profiles()["eastron/sdm120"]
     bus = open_bus(GatewayConfig("gw", "modbus-tcp", "127.0.0.1:1"), dtu_listener=None)
     with pytest.raises(ControlRefusedError, match="has no relay"):
         await bus.control(
@@ -348,7 +348,7 @@ async def national_bus(meter: NationalMeter, password: str) -> AsyncIterator[Bus
 
 
 def national_target(model: str) -> MeterTarget:
-    return MeterTarget("N", load_catalogue()[f"standard/{model}"], address=ADDRESS)
+    return MeterTarget("N", shipped_profiles()[f"standard/{model}"], address=ADDRESS)
 
 
 async def test_dlt645_absent_phase_and_missing_data_are_left_out() -> None:

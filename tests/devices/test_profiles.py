@@ -14,8 +14,9 @@ from server.devices.profiles.values import Kind
 from server.devices.protocols.dlt645 import Dlt645Speaker
 from server.devices.protocols.modbus import Framing, ModbusSpeaker
 from server.devices.protocols.requests import DataRead, RegisterRead, RegisterWrite, RelayCommand
+from tests.fakes.profiles import shipped_profiles
 
-CATALOGUE = load_catalogue()
+CATALOGUE = shipped_profiles()
 MODBUS = ModbusSpeaker(Framing.RTU, 1)
 DLT645 = Dlt645Speaker("000000000161", bytes(4), bytes(4))
 

@@ -13,7 +13,6 @@ from server.core.supply.control_state import ControlState
 from server.devices.bus import Bus
 from server.devices.gateway import open_bus
 from server.devices.links.dtu import DtuListener
-from server.devices.profiles.catalogue import load_catalogue
 from server.devices.samples import MeterSample
 from server.devices.simulator.bank import MeterBank
 from server.devices.simulator.config import read_config
@@ -22,8 +21,9 @@ from server.local.demo.blueprint import Gateway, Meter
 from server.local.demo.history import history_start, registers_at
 from server.local.demo.mall import DEMO
 from server.local.demo.simulators import SimulatorPlaces, simulator_configs
+from tests.fakes.profiles import shipped_profiles
 
-PROFILES = load_catalogue()
+PROFILES = shipped_profiles()
 NOW = datetime(2026, 6, 18, 6, 37, 12, tzinfo=UTC)
 # The same wires, a hundred times faster: the test proves what is said, not how long it takes.
 FAST = replace(

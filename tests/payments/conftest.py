@@ -2,24 +2,21 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from functools import cache
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from payments.alipay import client as alipay_client
 from payments.alipay import config as alipay_config
-from payments.alipay import signing
 from payments.alipay.client import AlipayPlatform
 from payments.sandbox.app import SandboxConfig, bind_loopback, public_url, serving
-from payments.sandbox.keys import SandboxKeys, ensure_keys
+from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.state import Sandbox
 from payments.wechat.client import WeChatPlatform, build
 from payments.wechat.config import WeChatMerchant, load
+from tests.fakes.keys import keys_in
 from tests.http import http_client
 from tests.payments.peer import Peer, http_answer
 from tests.payments.shops import QUICK, Yard, open_yard
@@ -36,20 +33,10 @@ async def peer() -> AsyncIterator[Peer]:
         yield it
 
 
-@pytest.fixture(scope="session", autouse=True)
-def keys_read_once() -> Iterator[None]:
-    """To read a private key is to prove its primes: most of what a merchant's test would cost."""
-    read_once = cache(load_pem_private_key)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (signing, serialization):
-            patch.setattr(module, "load_pem_private_key", read_once)
-        yield
-
-
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> SandboxKeys:
     """The sandbox mall's keys, made once a test run."""
-    return ensure_keys(tmp_path_factory.mktemp("keys"))
+    return keys_in(tmp_path_factory.mktemp("sandbox") / "keys")
 
 
 @pytest_asyncio.fixture(scope="session")

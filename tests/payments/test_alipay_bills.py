@@ -1,6 +1,6 @@
 """Alipay's bills: every line of a sound one, and nothing of an unsound one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
 
 import pytest
@@ -120,7 +120,9 @@ def summed(old: str, new: str) -> bytes:
     return zipped(details(LINES), text.replace(old, new))
 
 
-BOMB = zipped(b"0" * (bills.UNPACKED_BYTES_MAX + 1))
+def bomb() -> bytes:
+    """One byte more than may be unpacked; made by whoever wants it, it takes a while."""
+    return zipped(b"0" * (bills.UNPACKED_BYTES_MAX + 1))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ BOMB = zipped(b"0" * (bills.UNPACKED_BYTES_MAX + 1))
         pytest.param(b"", "zip", id="nothing"),
         pytest.param(b"<html>expired</html>", "zip", id="no zip"),
         pytest.param(GOOD[:-30], "zip", id="cut off"),
-        pytest.param(BOMB, "zip", id="a bomb"),
+        pytest.param(bomb, "zip", id="a bomb"),
         pytest.param(zipped(*["x"] * (bills.FILES_MAX + 1)), "zip", id="many files"),
         pytest.param(zipped(details(LINES), summary(LINES), method=12), "zip", id="bzip2"),
         pytest.param(zipped(), "details", id="no files"),
@@ -171,9 +173,12 @@ BOMB = zipped(b"0" * (bills.UNPACKED_BYTES_MAX + 1))
         ),
     ],
 )
-def test_an_unsound_bill_is_not_believed_and_says_what_is_wrong(content: bytes, names: str) -> None:
+def test_an_unsound_bill_is_not_believed_and_says_what_is_wrong(
+    content: bytes | Callable[[], bytes], names: str
+) -> None:
+    given = content() if callable(content) else content
     with pytest.raises(BillUnsoundError) as unsound:
-        read_bill(content, DAY, SELLER)
+        read_bill(given, DAY, SELLER)
 
     assert names in unsound.value.detail
     assert not unsound.value.transient

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -27,7 +27,7 @@ from tests.fakes.keys import rsa_key, secret_file
 
 KEY = rsa_key("app")
 OTHER = rsa_key("stranger")
-WEAK = generate_private_key(65537, 1024)  # noqa: S505 - proves that it is refused
+WEAK = rsa_key("weak", 1024)  # proves that it is refused
 CURVE = ec.generate_private_key(ec.SECP256R1())
 
 PKCS8 = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -24,7 +23,7 @@ from payments.wechat.config import WeChatMerchant, load
 from tests.fakes.keys import rsa_key, secret_file
 
 OURS = rsa_key("app")
-WEAK = generate_private_key(65537, 1024)  # noqa: S505 - proves that it is refused
+WEAK = rsa_key("weak", 1024)  # proves that it is refused
 CURVE = ec.generate_private_key(ec.SECP256R1())
 PKCS8 = OURS.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 PKCS1 = OURS.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())

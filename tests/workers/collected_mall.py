@@ -10,7 +10,6 @@ from pathlib import Path
 
 from server.core.ledger.accounts import electricity_wallet
 from server.core.ledger.flows import desk_payment
-from server.devices.profiles import load_catalogue
 from server.devices.simulator.bank import MeterBank
 from server.devices.simulator.config import BankConfig, GatewayConfig, MeterConfig, ModbusTcpGateway
 from server.models.database import Row, pool, rows, transaction
@@ -25,8 +24,9 @@ from server.services.wakeups import SETTLE, Wakeups
 from server.workers.collect import CollectContext, LeaseTimes, run_collector
 from server.workers.collector.running import undisturbed
 from server.workers.loop import keep_doing
+from tests.fakes.profiles import shipped_profiles
 
-CATALOGUE = load_catalogue()
+CATALOGUE = shipped_profiles()
 FACTS = {
     name: ProfileFacts(
         protocol=profile.protocol,
