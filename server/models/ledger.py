@@ -5,9 +5,10 @@ from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 
 from server.models.sites import Site, Tenancy
+from server.models.table import Table
 
 
-class Account(Model):
+class Account(Model, metaclass=Table):
     """An account of core/ledger/accounts; a wallet kind has a tenancy, others have none."""
 
     id = fields.BigIntField(primary_key=True)
@@ -24,7 +25,7 @@ class Account(Model):
         table = "account"
 
 
-class Wallet(Model):
+class Wallet(Model, metaclass=Table):
     """A wallet's balance: the journal's projection, written by the posting statement alone."""
 
     account: fields.OneToOneRelation[Account] = fields.OneToOneField(
@@ -37,7 +38,7 @@ class Wallet(Model):
         table = "wallet"
 
 
-class LedgerTransaction(Model):
+class LedgerTransaction(Model, metaclass=Table):
     """One business event; the same key and input is posted once, another input is refused."""
 
     id = fields.BigIntField(primary_key=True)
@@ -57,7 +58,7 @@ class LedgerTransaction(Model):
         unique_together = (("site", "idempotency_key"),)
 
 
-class LedgerTransfer(Model):
+class LedgerTransfer(Model, metaclass=Table):
     """One debit account, one credit account, one positive amount: it cannot be unbalanced.
 
     What it names is looked at by the statement (migration 0003), not by foreign keys row by row.
@@ -88,7 +89,7 @@ class LedgerTransfer(Model):
         )
 
 
-class DeskReceipt(Model):
+class DeskReceipt(Model, metaclass=Table):
     """Money taken at the desk or by bank transfer; a receipt's number is good for one payment."""
 
     id = fields.BigIntField(primary_key=True)

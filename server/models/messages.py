@@ -5,9 +5,10 @@ from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 
 from server.models.sites import Site, Tenancy
+from server.models.table import Table
 
 
-class Notice(Model):
+class Notice(Model, metaclass=Table):
     """Something a tenancy is told, once a `dedup_key`; delivered by proof only (decision 9)."""
 
     id = fields.BigIntField(primary_key=True)
@@ -31,7 +32,7 @@ class Notice(Model):
         unique_together = (("tenancy", "dedup_key"),)
 
 
-class OutboxMessage(Model):
+class OutboxMessage(Model, metaclass=Table):
     """One message of a notice on one channel; `in_doubt`: a kill fell between send and commit."""
 
     id = fields.BigIntField(primary_key=True)
@@ -58,7 +59,7 @@ class OutboxMessage(Model):
         indexes = (Index(fields=("state", "try_at"), name="idx_outbox_due"),)
 
 
-class JobRun(Model):
+class JobRun(Model, metaclass=Table):
     """One slot of a timed job; an expired unfinished claim is taken again (decision 14)."""
 
     id = fields.BigIntField(primary_key=True)

@@ -9,9 +9,10 @@ from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 
 from server.models.sites import Gateway, Meter, Shop, Site, Tenancy
+from server.models.table import Table
 
 
-class MeterStatus(Model):
+class MeterStatus(Model, metaclass=Table):
     """A meter's newest trusted reading and its health; a projection, harmless to recompute."""
 
     meter: fields.OneToOneRelation[Meter] = fields.OneToOneField(
@@ -28,7 +29,7 @@ class MeterStatus(Model):
         table = "meter_status"
 
 
-class MeterControl(Model):
+class MeterControl(Model, metaclass=Table):
     """Desired, commanded and confirmed are different things; only a read-back confirms.
 
     core/supply/state.MeterControl column by column (its `hold` is `hold_reason` being there), with
@@ -63,7 +64,7 @@ class MeterControl(Model):
         indexes = (Index(fields=("next_action_at",), name="idx_meter_control_next"),)
 
 
-class OpenDay(Model):
+class OpenDay(Model, metaclass=Table):
     """The projection of one tenancy's day that is not on a statement yet (decision 5).
 
     `cells_wh` are its energies by cell of the day's grid, as the rules of `rules_version` cut it;
@@ -97,7 +98,7 @@ class OpenDay(Model):
         unique_together = (("tenancy", "day"),)
 
 
-class SettlementDue(Model):
+class SettlementDue(Model, metaclass=Table):
     """A tenancy whose open days are to be projected again, from `first_day` on, at `try_at`.
 
     `first_day` infinity: no day changed but by readings behind the newest (services/open_days).
@@ -117,7 +118,7 @@ class SettlementDue(Model):
         indexes = (Index(fields=("try_at", "tenancy_id"), name="idx_settlement_due_try"),)
 
 
-class CorrectionDue(Model):
+class CorrectionDue(Model, metaclass=Table):
     """A tenancy whose closed days are to be rated anew from `first_day` on, at `try_at`."""
 
     tenancy: fields.OneToOneRelation[Tenancy] = fields.OneToOneField(
@@ -133,7 +134,7 @@ class CorrectionDue(Model):
         indexes = (Index(fields=("try_at", "tenancy_id"), name="idx_correction_due_try"),)
 
 
-class MeterExchange(Model):
+class MeterExchange(Model, metaclass=Table):
     """A device replaced under the same code: what the old one showed last, and the new one first.
 
     Ratio and rollover are the old device's; the new one's are the meter's own.
@@ -158,7 +159,7 @@ class MeterExchange(Model):
         unique_together = (("meter", "exchanged_at"),)
 
 
-class MeterInstallation(Model):
+class MeterInstallation(Model, metaclass=Table):
     """The time in which a meter measures a shop; `removed_at` is null while it does."""
 
     id = fields.BigIntField(primary_key=True)
@@ -180,7 +181,7 @@ class MeterInstallation(Model):
         )
 
 
-class BusJob(Model):
+class BusJob(Model, metaclass=Table):
     """Something asked of a meter through the collector that owns its gateway (decision 10)."""
 
     id = fields.BigIntField(primary_key=True)

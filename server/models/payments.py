@@ -6,9 +6,10 @@ from tortoise.indexes import Index
 
 from server.models.people import AppUser
 from server.models.sites import Site, Tenancy
+from server.models.table import Table
 
 
-class TopUp(Model):
+class TopUp(Model, metaclass=Table):
     """What a tenant means to pay in; the four times are the ticks the payer sees."""
 
     id = fields.BigIntField(primary_key=True)
@@ -42,7 +43,7 @@ class TopUp(Model):
         indexes = (Index(fields=("status", "expires_at"), name="idx_top_up_status"),)
 
 
-class PaymentOrder(Model):
+class PaymentOrder(Model, metaclass=Table):
     """One out_trade_no at one platform for one top-up; one of a method waits at a time.
 
     `payment`: what the payer was given, when. `client_ip`: a try again has to say the same.
@@ -79,7 +80,7 @@ class PaymentOrder(Model):
         indexes = (Index(fields=("ship_at",), name="idx_payment_order_ship"),)
 
 
-class PaymentNotice(Model):
+class PaymentNotice(Model, metaclass=Table):
     """The inbox: a verified notice, kept before it is answered (decision 9).
 
     `trade` is what it says; of a refund where there is an `out_refund_no`, else of a payment.
@@ -109,7 +110,7 @@ class PaymentNotice(Model):
         indexes = (Index(fields=("settled_at", "try_at"), name="idx_payment_notice_open"),)
 
 
-class PaymentCredit(Model):
+class PaymentCredit(Model, metaclass=Table):
     """A payment that reached the books: once a merchant and transaction id, for ever."""
 
     id = fields.BigIntField(primary_key=True)
@@ -130,7 +131,7 @@ class PaymentCredit(Model):
         unique_together = (("platform", "merchant_id", "transaction_id"),)
 
 
-class PaymentCase(Model):
+class PaymentCase(Model, metaclass=Table):
     """A payment that no rule may credit by itself: shown to a manager, never lost.
 
     With a `credit` its money is in suspense. A case that was decided is closed once what was
@@ -163,7 +164,7 @@ class PaymentCase(Model):
         unique_together = (("site", "kind", "subject"),)
 
 
-class Refund(Model):
+class Refund(Model, metaclass=Table):
     """Money that somebody asked to be given back, from a wallet or (no wallet) from suspense."""
 
     id = fields.BigIntField(primary_key=True)
@@ -197,7 +198,7 @@ class Refund(Model):
         indexes = (Index(fields=("tenancy_id", "asked_at"), name="idx_refund_tenancy"),)
 
 
-class RefundPart(Model):
+class RefundPart(Model, metaclass=Table):
     """One try to give part of it back: to one original payment, or by hand (no `credit`)."""
 
     id = fields.BigIntField(primary_key=True)

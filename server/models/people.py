@@ -5,9 +5,10 @@ from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 
 from server.models.sites import Site, Tenancy
+from server.models.table import Table
 
 
-class AppUser(Model):
+class AppUser(Model, metaclass=Table):
     """A person as one mini-program knows them."""
 
     id = fields.BigIntField(primary_key=True)
@@ -21,7 +22,7 @@ class AppUser(Model):
         unique_together = (("app_id", "openid"),)
 
 
-class UserSession(Model):
+class UserSession(Model, metaclass=Table):
     """A bearer token, hashed."""
 
     token_hash = fields.CharField(64, primary_key=True)
@@ -35,7 +36,7 @@ class UserSession(Model):
         table = "user_session"
 
 
-class Binding(Model):
+class Binding(Model, metaclass=Table):
     """A user's access to a tenancy, until it ends."""
 
     id = fields.BigIntField(primary_key=True)
@@ -54,7 +55,7 @@ class Binding(Model):
         indexes = (Index(fields=("tenancy_id",), name="idx_binding_tenancy"),)
 
 
-class GuessCounter(Model):
+class GuessCounter(Model, metaclass=Table):
     """Wrong guesses of a secret by subject; in PostgreSQL, for Redis may be wiped."""
 
     id = fields.BigIntField(primary_key=True)
@@ -70,7 +71,7 @@ class GuessCounter(Model):
         unique_together = (("scope", "subject"),)
 
 
-class MessageConsent(Model):
+class MessageConsent(Model, metaclass=Table):
     """How many subscribe messages of a template a user still lets us send."""
 
     id = fields.BigIntField(primary_key=True)
@@ -86,7 +87,7 @@ class MessageConsent(Model):
         unique_together = (("user", "template_id"),)
 
 
-class Manager(Model):
+class Manager(Model, metaclass=Table):
     """A person of the mall; no site: all sites."""
 
     id = fields.BigIntField(primary_key=True)
@@ -103,7 +104,7 @@ class Manager(Model):
         table = "manager"
 
 
-class ManagerSession(Model):
+class ManagerSession(Model, metaclass=Table):
     """A manager's bearer token or page cookie, hashed."""
 
     token_hash = fields.CharField(64, primary_key=True)
@@ -117,7 +118,7 @@ class ManagerSession(Model):
         table = "manager_session"
 
 
-class ManagerAct(Model):
+class ManagerAct(Model, metaclass=Table):
     """The audit log: one row an act of a manager, in the act's own transaction."""
 
     id = fields.BigIntField(primary_key=True)
@@ -136,7 +137,7 @@ class ManagerAct(Model):
         table = "manager_act"
 
 
-class ActToken(Model):
+class ActToken(Model, metaclass=Table):
     """A one-use token of a dangerous page: the POST must come within 60 s, on unchanged facts."""
 
     token_hash = fields.CharField(64, primary_key=True)
@@ -152,7 +153,7 @@ class ActToken(Model):
         table = "act_token"
 
 
-class Kiosk(Model):
+class Kiosk(Model, metaclass=Table):
     """A kiosk that a manager enrolled; its cookie's token, hashed."""
 
     id = fields.BigIntField(primary_key=True)
@@ -169,7 +170,7 @@ class Kiosk(Model):
         table = "kiosk"
 
 
-class Approval(Model):
+class Approval(Model, metaclass=Table):
     """An act that waits for a second person; `act` holds what will be done, whole."""
 
     no = fields.CharField(32, primary_key=True)

@@ -6,9 +6,10 @@ from tortoise.indexes import Index
 
 from server.models.payments import PaymentCase
 from server.models.sites import Site
+from server.models.table import Table
 
 
-class ReconciliationDay(Model):
+class ReconciliationDay(Model, metaclass=Table):
     """A merchant's Chinese day: its bill, the sums of both sides, and how far comparing got.
 
     The bill was fetched where there is a `fetched_at`; compared, and each difference cured or
@@ -40,7 +41,7 @@ class ReconciliationDay(Model):
         unique_together = (("platform", "merchant_id", "day"),)
 
 
-class BillLine(Model):
+class BillLine(Model, metaclass=Table):
     """A line of a fetched bill; `our_number` names what it was matched with."""
 
     id = fields.BigIntField(primary_key=True)
@@ -68,7 +69,7 @@ class BillLine(Model):
         )
 
 
-class ReconciliationDifference(Model):
+class ReconciliationDifference(Model, metaclass=Table):
     """What differed of a day: cured, or else shown; settled where its case is closed."""
 
     id = fields.BigIntField(primary_key=True)

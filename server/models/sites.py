@@ -4,8 +4,10 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index
 
+from server.models.table import Table
 
-class Site(Model):
+
+class Site(Model, metaclass=Table):
     """A mall. `rules_version` changes with every import: by it processes know their rules old.
 
     `approval` is from which amounts a second person is needed; null: the defaults.
@@ -31,7 +33,7 @@ class Site(Model):
         table = "site"
 
 
-class Merchant(Model):
+class Merchant(Model, metaclass=Table):
     """A site's account at a payment platform; keys stay in files, here are their paths."""
 
     id = fields.BigIntField(primary_key=True)
@@ -49,7 +51,7 @@ class Merchant(Model):
         unique_together = (("site", "platform"),)
 
 
-class SupplyPolicy(Model):
+class SupplyPolicy(Model, metaclass=Table):
     """Rules of warning, disconnecting and reconnecting, as core/supply/policy reads them."""
 
     id = fields.BigIntField(primary_key=True)
@@ -65,7 +67,7 @@ class SupplyPolicy(Model):
         unique_together = (("site", "code"),)
 
 
-class TariffVersion(Model):
+class TariffVersion(Model, metaclass=Table):
     """One dated version of a tariff, as core/tariff/parse reads it."""
 
     id = fields.BigIntField(primary_key=True)
@@ -82,7 +84,7 @@ class TariffVersion(Model):
         unique_together = (("site", "code", "valid_from"),)
 
 
-class FixedChargeVersion(Model):
+class FixedChargeVersion(Model, metaclass=Table):
     """One dated version of a fixed charge, as core/tariff/parse reads it."""
 
     id = fields.BigIntField(primary_key=True)
@@ -99,7 +101,7 @@ class FixedChargeVersion(Model):
         unique_together = (("site", "code", "valid_from"),)
 
 
-class Gateway(Model):
+class Gateway(Model, metaclass=Table):
     """A physical bus and the way to it; `settings` holds what only its link needs."""
 
     id = fields.BigIntField(primary_key=True)
@@ -118,7 +120,7 @@ class Gateway(Model):
         unique_together = (("site", "code"),)
 
 
-class GatewayLease(Model):
+class GatewayLease(Model, metaclass=Table):
     """Who may speak on a gateway's bus; `epoch` grows with each new owner (decision 10)."""
 
     gateway: fields.OneToOneRelation[Gateway] = fields.OneToOneField(
@@ -133,7 +135,7 @@ class GatewayLease(Model):
         table = "gateway_lease"
 
 
-class Shop(Model):
+class Shop(Model, metaclass=Table):
     """A unit of the mall: meters and the printed QR code belong to it (decision 3)."""
 
     id = fields.BigIntField(primary_key=True)
@@ -156,7 +158,7 @@ class Shop(Model):
         unique_together = (("site", "code"),)
 
 
-class Tenancy(Model):
+class Tenancy(Model, metaclass=Table):
     """One operator's time in a shop; wallets, top-ups and statements belong to it.
 
     `first_open_day` is the first local day not yet on a statement, `fixed_open_day` the first one
@@ -203,7 +205,7 @@ class Tenancy(Model):
         )
 
 
-class Meter(Model):
+class Meter(Model, metaclass=Table):
     """A meter on a bus. `max_power_w`, `rollover_wh`, `has_relay`: from its profile at import."""
 
     id = fields.BigIntField(primary_key=True)
