@@ -11,23 +11,20 @@ from pathlib import Path
 import pytest
 
 from payments.contract import Method, Platform
-from server.core.ledger import flows
-from server.core.ledger.accounts import electricity_wallet
 from server.models import database
-from server.models.database import Row, pool, row, rows, transaction
+from server.models.database import Row, pool, rows
 from server.services import top_ups
 from server.services.balances import balances
 from server.services.corrections import correct_due
 from server.services.crediting import credit
 from server.services.desk import take_desk_payment
 from server.services.exchanges import ExchangeWish, record_exchange
-from server.services.journal import post
-from server.services.locks import lock_tenancies
 from server.services.readings import NewReading, keep
 from server.services.settlement import closable, close_next_days, settle_due
 from server.services.site_file import SiteFileError
 from server.services.site_import import import_site
 from tests.fakes.payment_platform import FakeDirectory
+from tests.services.money_back import give_back
 from tests.services.money_site import (
     NOW,
     OPENED,
@@ -231,28 +228,8 @@ class Story:
         return number
 
     async def _refund(self, number: int, key: str) -> int:
-        """Of what is left, begun and then done, or failed: the wallet's again."""
-        wallet = electricity_wallet(self.tenancy_id)
-        owned = (await balances(pool(), [self.tenancy_id]))[self.tenancy_id]
-        started = await row(
-            pool(),
-            "SELECT (details ->> 'fen')::bigint AS fen FROM ledger_transaction"
-            " WHERE site_id = $1 AND idempotency_key = $2",
-            self.site_id,
-            f"refund:{key}:started",
-        )
-        fen = started["fen"] if started else min(number, owned.available_fen)
-        if fen <= 0:
-            return 0
-        first = flows.refund_started(wallet, fen, {"fen": fen})
-        done = number % 2 == 0
-        end = flows.refund_done("alipay", fen) if done else flows.refund_failed(wallet, fen)
-        for posting, name in ((first, "started"), (end, "ended")) * 2:
-            async with transaction() as connection:
-                await lock_tenancies(connection, [self.tenancy_id])
-                posting_key = f"refund:{key}:{name}"
-                await post(connection, self.site_id, posting, key=posting_key, booked_at=NOW)
-        return -fen if done else 0
+        """Of what is left, done or failed: the wallet's again."""
+        return await give_back((self.site_id, self.directory), self.tenancy_id, number, key)
 
     async def finish(self) -> None:
         """What workers do until nothing waits any more."""
