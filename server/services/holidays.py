@@ -29,7 +29,8 @@ SITES = "SELECT id FROM site ORDER BY id"
 BEHIND = "SELECT id, holidays_until FROM site WHERE holidays_until < $1 ORDER BY id"
 RESETTLE = """
 INSERT INTO settlement_due (tenancy_id, first_day, try_at)
-SELECT id, first_open_day, $2 FROM tenancy WHERE site_id = $1 AND first_open_day > $3
+SELECT id, first_open_day, $2 FROM tenancy WHERE site_id = $1 AND (first_open_day > $3
+    OR EXISTS (SELECT 1 FROM open_day WHERE tenancy_id = tenancy.id AND day >= $3))
 ORDER BY id
 ON CONFLICT (tenancy_id) DO UPDATE
     SET first_day = least(settlement_due.first_day, excluded.first_day)

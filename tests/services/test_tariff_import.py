@@ -201,6 +201,26 @@ async def test_days_closed_before_their_holidays_were_known_are_corrected(
     assert await sum_of_all_accounts_fen() == 0
 
 
+async def test_a_first_day_that_is_still_open_learns_its_holiday_too(
+    database: None, site_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a kilowatt-hour of New Year's Day, of which nothing is closed yet."""
+    know(monkeypatch, 2025)
+    site_path.write_text(SITE.replace(FLAT, BY_DAYS), encoding="utf-8")
+    new_year = datetime(2025, 12, 31, 16, tzinfo=UTC)
+    await import_site(site_path, PROFILES, new_year)
+    meter = (await rows(pool(), "SELECT id FROM meter"))[0]["id"]
+    hours = [NewReading(meter, new_year + timedelta(hours=n), 100 * n, 0) for n in range(1, 7)]
+    now = hours[-1].read_at
+    await keep(hours, now)
+    for year, amount_fen in ((2025, 60), (2026, 20)):
+        know(monkeypatch, year)
+        await learn_holidays(now)
+        await settle_due(now)
+        found = await rows(pool(), "SELECT day::text, amount_fen FROM open_day")
+        assert found == [{"day": "2026-01-01", "amount_fen": amount_fen}]
+
+
 async def newest() -> list[tuple[str, int, int, bool]]:
     """Each closed day by its newest version: its fen, and whether its holidays were known."""
     found = await rows(
