@@ -4,7 +4,12 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import empty
 
 from server.core.supply.control_state import ControlState
-from server.handlers import admin_kiosks, admin_money_shapes, admin_refund_shapes
+from server.handlers import (
+    admin_kiosks,
+    admin_money_shapes,
+    admin_reconciliation,
+    admin_refund_shapes,
+)
 from server.handlers.admin_api_shapes import OPERATIONS, PREFIX, LogIn, SupplyWish
 from server.handlers.admin_money import add_approvals, add_money
 from server.handlers.admin_refunds import add_cases, add_refunds
@@ -25,7 +30,7 @@ from server.services.managers import Manager
 def blueprint(context: WebContext) -> Blueprint:
     """The routes under /api/admin/v1."""
     room = Blueprint("admin_api", url_prefix=PREFIX)
-    shapes = (admin_money_shapes, admin_refund_shapes, admin_kiosks)
+    shapes = (admin_money_shapes, admin_refund_shapes, admin_reconciliation, admin_kiosks)
     attach(room, [*OPERATIONS, *(one for room_ in shapes for one in room_.OPERATIONS)])
     _add_sessions(room, context)
     _add_shops(room, context)
@@ -33,6 +38,7 @@ def blueprint(context: WebContext) -> Blueprint:
     add_approvals(room, context)
     add_refunds(room, context)
     add_cases(room, context)
+    admin_reconciliation.add_reports(room, context)
     admin_kiosks.add_kiosk_calls(room, context)
     return room
 

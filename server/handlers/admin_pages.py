@@ -15,6 +15,7 @@ from server.handlers.admin_exchange_pages import add_exchange_pages
 from server.handlers.admin_kiosks import add_kiosk_pages
 from server.handlers.admin_money_pages import add_approval_pages, add_money_pages
 from server.handlers.admin_moving_pages import add_moving_pages
+from server.handlers.admin_reconciliation import add_reconciliation_pages
 from server.handlers.admin_refund_pages import add_refund_pages
 from server.handlers.admin_regions import (
     ShopFacts,
@@ -71,6 +72,7 @@ def blueprint(context: WebContext) -> Blueprint:
     add_day_pages(room, context)
     add_exchange_pages(room, context)
     add_moving_pages(room, context)
+    add_reconciliation_pages(room, context)
     return room
 
 

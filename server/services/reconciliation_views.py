@@ -21,7 +21,9 @@ SELECT found.*, site.code AS site_code, shop.code AS shop_code, shown.closed_at 
     shown.decision
 FROM reconciliation_difference found JOIN site ON site.id = found.site_id
 LEFT JOIN payment_case shown ON shown.id = found.case_id
-LEFT JOIN tenancy ON tenancy.id = shown.tenancy_id LEFT JOIN shop ON shop.id = tenancy.shop_id
+LEFT JOIN payment_order placed ON placed.out_trade_no = found.out_trade_no
+LEFT JOIN top_up ON top_up.id = placed.top_up_id
+LEFT JOIN tenancy ON tenancy.id = top_up.tenancy_id LEFT JOIN shop ON shop.id = tenancy.shop_id
 WHERE found.day_id = ANY($1::bigint[]) AND ($2::bigint IS NULL OR found.site_id = $2)
 ORDER BY found.cured_at IS NOT NULL, found.id LIMIT $3
 """
@@ -133,3 +135,11 @@ def _day(found: Row, differences: Sequence[DifferenceView], *, shows_sums: bool)
         ours=Sums(**{name: found[f"our_{name}"] for name in names}) if has_sums else None,
         differences=differences,
     )
+
+
+def of_names(known: Sequence[Merchant], platform: str, merchant_id: str) -> Merchant:
+    """The one of these; raises NotFoundError."""
+    for merchant in known:
+        if merchant.names == (platform, merchant_id):
+            return merchant
+    raise NotFoundError("no such merchant")

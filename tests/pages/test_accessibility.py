@@ -8,6 +8,7 @@ from playwright.async_api import Page
 
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import PASSWORD, Mall
+from tests.pages.reconciled import reconciled
 from tests.pages.test_admin_meter_pages import CLOSE, EXCHANGE, exchange_typed, waiting_day
 from tests.pages.test_admin_refund_pages import a_case, a_refund
 
@@ -46,6 +47,7 @@ async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale:
     await mall.kiosk_of("owner")
     case = f"/admin/cases/{await a_case(mall)}"
     refund = await a_refund(mall)
+    compared = await reconciled(mall)
     page = await log_in(color_scheme=scheme, locale=locale)
     await _check(page)
     for path in (
@@ -62,6 +64,8 @@ async def test_managers_pages(mall: Mall, log_in: OpenPage, scheme: str, locale:
         refund,
         "/admin/cases",
         case,
+        "/admin/reconciliation",
+        f"/admin/reconciliation/wechat/merchant-wechat/{compared}",
         "/admin/waiting-days",
         f"{CLOSE}?day={day}",
         EXCHANGE,

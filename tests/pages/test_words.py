@@ -7,6 +7,8 @@ import pytest
 
 import web
 from payments.contract import Method, Platform
+from server.core.reconciliation.compare import Finding, Kind
+from server.core.reconciliation.cures import Answer
 from server.core.refunds.cases import CaseDecision, CaseKind
 from server.core.refunds.parts import PartState
 from server.core.supply.reasons import Reason
@@ -21,6 +23,7 @@ from server.services.approvals import Status
 from server.services.desk import METHODS
 from server.services.manager_acts import Role
 from server.services.money_by_hand import ADJUSTMENT, DESK_PAYMENT, KINDS
+from server.services.reconciliation_report import PROBLEMS
 from server.services.waiting_days import Why
 from server.services.wallets import WALLETS
 
@@ -63,6 +66,14 @@ CODES = {
         *(f"do_{decision}" for decision in CaseDecision),
     ],
     "period": list(TouPeriod),
+    "reconciliation": [
+        *("agreed", "differs", "pending", "awaited"),
+        *(f"kind_{kind}" for kind in Kind),
+        *(f"finding_{finding}" for finding in Finding),
+        *(f"answer_{answer}" for answer in Answer),
+        *(f"outcome_{outcome}" for outcome in ("cured", "decided", "case", "waiting")),
+        *(f"problem_{problem}" for problem in (*PROBLEMS, "refused")),
+    ],
     "tick": ["paid", "credited", "commanded", "confirmed"],
     "state": ["on", "off", "low", "ready", "switching", "unknown", "connected", "disconnected"],
 }
