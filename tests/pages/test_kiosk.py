@@ -102,6 +102,20 @@ async def test_it_locks_itself(open_page: OpenPage) -> None:
     await page.wait_for_url("**/kiosk")
 
 
+async def test_it_locks_itself_before_an_unpaid_code_too(open_page: OpenPage) -> None:
+    page = await _enrolled(open_page)
+    await page.wait_for_selector("[data-keypad]:not([hidden])")
+    await page.clock.install()
+    await page.goto("/kiosk/shops/A101")
+    await page.click("button.both")
+    await page.wait_for_selector("svg.qr >> nth=1")
+    await page.clock.run_for(250_000)  # the time left to pay counts down, which is no touch
+    assert re.fullmatch("2[56]:[0-9]{2}", await page.inner_text(".left"))
+    assert "/kiosk/top-ups/" in page.url
+    await page.clock.run_for(55_000)
+    await page.wait_for_url("**/kiosk")
+
+
 async def test_a_kiosk_sees_its_own_mall_alone(mall: Mall, open_page: OpenPage) -> None:
     page = await _enrolled(open_page)
     await page.wait_for_selector("#q")

@@ -57,7 +57,9 @@
       shown.dueMs ??= performance.now() + Number(shown.dataset.leftS) * 1000;
       const left = Math.ceil((shown.dueMs - performance.now()) / 1000);
       if (left <= 0) return location.reload();
-      shown.textContent = Math.floor(left / 60) + ":" + String(left % 60).padStart(2, "0");
+      // only the text's data: another node would count as something new at the kiosk
+      if (shown.firstChild)
+        shown.firstChild.data = Math.floor(left / 60) + ":" + String(left % 60).padStart(2, "0");
     }
     setTimeout(countDown, 500);
   }
