@@ -79,19 +79,13 @@ WHERE meter_id = $1
 
 @dataclass(frozen=True, slots=True)
 class ExchangeWish:
-    """What a manager says of an exchange; `transformer_ratio` is the new device's, None: as was.
-
-    Raises InvalidInputError (`reason_needed`).
-    """
+    """What a manager says of an exchange; `transformer_ratio` is the new device's, None: as was."""
 
     at: datetime
     final_wh: int
     first_wh: int
     reason: str
     transformer_ratio: int | None = None
-
-    def __post_init__(self) -> None:
-        check_reason(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +147,11 @@ async def find_meter(site_id: int | None, code: str, site_code: str | None) -> i
 async def record_exchange(
     meter_id: int, wish: ExchangeWish, *, actor: str, now: datetime
 ) -> RecordedExchange:
-    """Record that a meter was exchanged, once; raises InvalidInputError or ConflictError."""
+    """Record that a meter was exchanged, once; raises InvalidInputError or ConflictError.
+
+    What it would do is shown before anybody gives a reason (services/exchange_previews).
+    """
+    check_reason(wish.reason)
     async with transaction() as connection:
         judged = await judge_within(connection, meter_id, wish, now)
         return await apply_within(connection, judged, wish, actor=actor, now=now)
