@@ -38,15 +38,20 @@ CASES = "SELECT * FROM payment_case ORDER BY id"
 class Reconciling:
     """What the platforms put on their bills, and what comparing makes of it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, platform: Platform = Platform.WECHAT) -> None:
         self.world = world
+        self.platform = platform
         self.day = bill_day(world.now)
-        self.fetched = world.directory.wechat.fetched
 
     async def open(self, *, site_id: int | None = None) -> None:
         for platform in self.world.directory.platforms.values():
             names = (platform.platform.value, platform.merchant_id, platform.app_id)
             await rows(pool(), MERCHANT, site_id or self.world.site_id, *names)
+
+    @property
+    def fetched(self) -> list[date]:
+        """The days whose bills WeChat was asked for."""
+        return self.wechat.fetched
 
     @property
     def wechat(self) -> FakePlatform:
@@ -129,10 +134,10 @@ class Reconciling:
         self.world.now = made_by(self.day) + timedelta(days=days - 1, minutes=30)
 
     async def merchant(self) -> Merchant:
-        return next(one for one in await merchants() if one.platform is Platform.WECHAT)
+        return next(one for one in await merchants() if one.platform is self.platform)
 
     async def run(self, day: date | None = None) -> Result:
-        """Compare one day of WeChat's."""
+        """Compare one day."""
         world = self.world
         merchant = await self.merchant()
         return await reconcile_day(merchant, day or self.day, world.directory, lambda: world.now)
