@@ -28,6 +28,7 @@ from server.services import managers
 from server.services.readings import forget_months
 from server.services.site_rules import forget_site_rules
 from tests.databases import (
+    UNHURRIED,
     CopySchema,
     LastingDatabase,
     close_lasting_pool,
@@ -62,6 +63,7 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="mallwatt-tests-")
     postgres = EmbeddedPostgres(Path(folder.name))
     runner.run(postgres.__aenter__())
+    runner.run(run_sql(postgres.url, UNHURRIED))
     config.stash[POSTGRES_URL] = postgres.url
     keys = tempfile.TemporaryDirectory(prefix="mallwatt-keys-")
     os.environ[FOLDER_OF_KEYS] = keys.name
@@ -150,6 +152,7 @@ async def postgres_url(request: pytest.FixtureRequest, server_folder: Path) -> A
         yield given["postgres_url"]
         return
     async with EmbeddedPostgres(server_folder) as postgres:
+        await run_sql(postgres.url, UNHURRIED)
         yield postgres.url
 
 
@@ -228,8 +231,19 @@ async def database(lasting_database: LastingDatabase, database_url: str) -> Asyn
     await lasting_database.leave()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def module_database(lasting_database: LastingDatabase) -> AsyncIterator[str]:
+    """The product's own pool on a database for all tests of a module, none of which empties it."""
+    await lasting_database.empty()
+    forget_site_rules()
+    forget_months()
+    await lasting_database.open()
+    yield lasting_database.url
+    await lasting_database.leave()
+
+
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def no_lasting_pool(request: pytest.FixtureRequest) -> None:
-    """Who does not ask for `database` may open another."""
-    if "database" not in request.fixturenames:
+    """Who asks for neither may open another."""
+    if not {"database", "module_database"} & set(request.fixturenames):
         await close_lasting_pool()

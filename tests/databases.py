@@ -10,6 +10,8 @@ from tortoise.exceptions import ConfigurationError
 
 from server.models.database import close_database, open_database, pool, rows
 
+# No test kills the server of them all: a commit need not wait for the disk.
+UNHURRIED = "ALTER ROLE CURRENT_USER SET synchronous_commit = off"
 CopySchema = Callable[[str], Awaitable[str]]  # name -> the URL of a migrated database
 
 # What a test before this one left behind: its connections, its rows, its sequences.

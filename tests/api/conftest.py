@@ -6,10 +6,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from server.models.database import close_database, open_database
-from server.services.readings import forget_months
-from server.services.site_rules import forget_site_rules
-from tests.databases import CopySchema
 from tests.fakes.login import FakeLogin
 from tests.fakes.town import Town, served_town
 
@@ -23,12 +19,8 @@ async def town(database: None, tmp_path: Path) -> AsyncIterator[Town]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def lasting_town(
-    copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Town]:
     """One town for all tests of a module: for modules that ask for nothing else of the database."""
-    forget_site_rules()
-    forget_months()
-    await open_database(await copy_schema("town"))
     async with served_town(tmp_path_factory.mktemp("town"), login=FakeLogin()) as served:
         yield served
-    await close_database()

@@ -88,6 +88,7 @@ SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace
 AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY relname
 """
 _names = itertools.count(1)
+_staged: list["Staged"] = []  # one at most
 
 
 @dataclass
@@ -282,13 +283,22 @@ class Staged:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def staged(copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory) -> Staged:
-    """Imports the mall once, and keeps a copy of every row in a schema beside it."""
+    """Imports the mall once, and keeps a copy of every row in a schema beside it.
+
+    Each module that imports this fixture has one of its own: they share what it makes.
+    """
+    if not _staged:
+        _staged.append(await _stage(copy_schema, tmp_path_factory.mktemp("mall")))
+    return _staged[0]
+
+
+async def _stage(copy_schema: CopySchema, folder: Path) -> Staged:
     url = await copy_schema("mall")
     forget_site_rules()
     forget_months()
     await db.open_database(url)
     now = datetime.now(UTC)
-    site_id = await import_mall(tmp_path_factory.mktemp("mall"), "demo", "示范商场", now)
+    site_id = await import_mall(folder, "demo", "示范商场", now)
     await set_the_stage(site_id, now)
     found = await db.rows(db.pool(), TABLES)
     await db.close_database()

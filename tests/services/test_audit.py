@@ -12,16 +12,14 @@ import pytest_asyncio
 from tortoise.exceptions import TransactionManagementError
 
 from payments.contract import Platform
-from server.models.database import close_database, open_database, rows
+from server.models.database import rows
 from server.services import crediting, payment_inbox
 from server.services.audit import AuditReport, audit
 from server.services.audit_journal import audit_wallets
 from server.services.audit_window import snapshot
 from server.services.desk import take_desk_payment
-from server.services.readings import NewReading, forget_months, keep
+from server.services.readings import NewReading, keep
 from server.services.settlement import settle_due
-from server.services.site_rules import forget_site_rules
-from tests.databases import CopySchema
 from tests.scenarios.world import World, local
 from tests.services.test_money_by_hand import Office, people_of
 
@@ -34,15 +32,12 @@ FORGED = (
 )
 KEEP = "CREATE TABLE kept.{0} AS SELECT * FROM {0};"
 RESTORE = "DELETE FROM {0}; INSERT INTO {0} SELECT * FROM kept.{0};"
-REPLICA = "SET session_replication_role = replica;"
+REPLICA = "SET LOCAL session_replication_role = replica;"
 
 
-async def execute(url: str, *sql: str) -> None:
-    owner = await asyncpg.connect(url)
-    try:
+async def execute(owner: asyncpg.Connection, *sql: str) -> None:
+    async with owner.transaction():
         await owner.execute("\n".join(sql))
-    finally:
-        await owner.close()
 
 
 async def read_hourly(world: World, first_wh: int, hourly_wh: int, hours: int) -> None:
@@ -88,22 +83,20 @@ async def fill(folder: Path) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def books(
-    copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[str]:
-    """The URL of a database with good books, and a copy of them in it; the pool is open on it."""
-    url = await copy_schema("books")
-    forget_site_rules()
-    forget_months()
-    await open_database(url)
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[asyncpg.Connection]:
+    """The owner of a database with good books, and a copy of them in it; the pool is on it."""
+    owner = await asyncpg.connect(module_database)
     await fill(tmp_path_factory.mktemp("books"))
-    await execute(url, "CREATE SCHEMA kept;", *(KEEP.format(table) for table in FORGED))
-    yield url
-    await close_database()
+    await execute(owner, "CREATE SCHEMA kept;", *(KEEP.format(table) for table in FORGED))
+    yield owner
+    await execute(owner, "DROP SCHEMA kept CASCADE")
+    await owner.close()
 
 
 @pytest_asyncio.fixture
-async def copy(books: str) -> AsyncIterator[str]:
-    """The books' URL; they are good again afterwards."""
+async def copy(books: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+    """The books' owner; they are good again afterwards."""
     yield books
     await execute(books, REPLICA, *(RESTORE.format(table) for table in FORGED))
 
@@ -112,7 +105,7 @@ async def run_audit() -> AuditReport:
     return await audit(lambda _: None)
 
 
-async def test_good_books_pass(copy: str) -> None:
+async def test_good_books_pass(copy: asyncpg.Connection) -> None:
     report = await run_audit()
     assert (report.violations, report.awaiting_correction) == ([], 0)
     assert report.checked["statements"] == 3
@@ -488,7 +481,9 @@ UPDATE tariff_version SET definition = jsonb_set(definition, '{blocks,0,price}',
 
 
 @pytest.mark.parametrize(("forgery", "rule", "subject"), FORGERIES)
-async def test_forged_books_are_named(copy: str, forgery: str, rule: str, subject: str) -> None:
+async def test_forged_books_are_named(
+    copy: asyncpg.Connection, forgery: str, rule: str, subject: str
+) -> None:
     """By somebody who switches the triggers off."""
     numbers = {name: str(await number(NAMES[name])) for name in ("credit", "desk")}
     await execute(copy, REPLICA, Template(forgery).substitute(NAMES))
@@ -503,7 +498,7 @@ async def number(question: str) -> int:
     return int((await World.row(f"SELECT {question} AS number"))["number"])
 
 
-async def test_what_is_written_meanwhile_is_no_false_alarm(copy: str) -> None:
+async def test_what_is_written_meanwhile_is_no_false_alarm(copy: asyncpg.Connection) -> None:
     """An audit sees one state of the books, and cannot change it."""
     report = AuditReport()
     async with snapshot() as connection:
@@ -525,7 +520,7 @@ DAYS = [
 
 
 @pytest.mark.parametrize(("forgery", "day"), DAYS)
-async def test_a_day_is_proved_by_itself(copy: str, forgery: str, day: str) -> None:
+async def test_a_day_is_proved_by_itself(copy: asyncpg.Connection, forgery: str, day: str) -> None:
     """Its statements and its journal, not its neighbours'; and all wallets."""
     found = (await World.row(f"SELECT {day} AS day"))["day"] if day == TODAY else None
     asked = found or date.fromisoformat(day)
@@ -539,7 +534,7 @@ async def test_a_day_is_proved_by_itself(copy: str, forgery: str, day: str) -> N
     assert (await audit(lambda _: None, since=asked + timedelta(days=1))).passed
 
 
-async def test_a_window_holds_what_was_written_in_it(copy: str) -> None:
+async def test_a_window_holds_what_was_written_in_it(copy: asyncpg.Connection) -> None:
     today = (await World.row(f"SELECT {TODAY} AS day"))["day"]
     report = await audit(lambda _: None, since=today, until=today)
     whole = await run_audit()
@@ -561,7 +556,7 @@ UPDATE reading SET verdict = 'quarantined', reason = 'jump' WHERE read_at = '202
 
 @pytest.mark.parametrize("change", [LATE, HELD_APART], ids=["late", "held_apart"])
 async def test_a_day_that_awaits_its_correction_is_counted_apart(
-    copy: str, change: str | None
+    copy: asyncpg.Connection, change: str | None
 ) -> None:
     """A reading was held apart since, or came late: no forgery."""
     if change is not None:

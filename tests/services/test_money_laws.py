@@ -9,21 +9,17 @@ examples of `make test` are always the same; to search deep, as many as you like
 """
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from server.models.database import close_database, open_database, pool
+from server.models.database import pool
 from server.services.audit import audit
 from server.services.balances import balances
-from server.services.readings import forget_months
-from server.services.site_rules import forget_site_rules
-from tests.databases import CopySchema
 from tests.services.money import sum_of_all_accounts_fen
 from tests.services.money_site import HOURS, OPENED, ROLLOVER_WH
 from tests.services.money_story import Curve, Swap, open_story
@@ -89,16 +85,10 @@ ACTS = st.lists(
 ).map(lambda parts: [act for read, others in parts for act in (read, *others)])
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def folder(
-    copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Path]:
+@pytest.fixture(scope="module")
+def folder(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One database for all stories, each at a site of its own."""
-    forget_site_rules()
-    forget_months()
-    await open_database(await copy_schema("laws"))
-    yield tmp_path_factory.mktemp("laws")
-    await close_database()
+    return tmp_path_factory.mktemp("laws")
 
 
 def slower(path: Curve, keeps: Sequence[bool]) -> Curve:

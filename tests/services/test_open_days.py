@@ -5,24 +5,21 @@ other everything is projected from all readings and decided each time.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.models.database import Connection, Row, close_database, open_database, pool, rows
+from server.models.database import Connection, Row, pool, rows
 from server.services import day_inputs, settlement
-from server.services.readings import NewReading, forget_months, keep
+from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import ProfileFacts
 from server.services.site_import import import_site
-from server.services.site_rules import forget_site_rules
-from tests.databases import CopySchema
 
 ROLLOVER_WH = 1_000_000
 OPENED = datetime(2026, 5, 30, 16, 0, tzinfo=UTC)  # midnight in Shanghai; the month's last day
@@ -208,16 +205,10 @@ async def open_twins(folder: Path) -> Twins:
     return twins
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def folder(
-    copy_schema: CopySchema, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Path]:
+@pytest.fixture(scope="module")
+def folder(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One database for all twins, each pair at a site of its own."""
-    forget_site_rules()
-    forget_months()
-    await open_database(await copy_schema("twins"))
-    yield tmp_path_factory.mktemp("twins")
-    await close_database()
+    return tmp_path_factory.mktemp("twins")
 
 
 STEPS = st.lists(
