@@ -44,6 +44,7 @@ from server.services.money_by_hand import ShopRef
 from server.services.move_out_money import Leaver, Payout, pay_out
 from server.services.moving_in import MoveIn, move_in
 from server.services.moving_out import MoveOut, move_out
+from server.services.payment_attempts import Payer, TopUpOverError, change_method
 from server.services.readings import NewReading, forget_months, keep
 from server.services.refund_parts import SAID, Said, take_in
 from server.services.refund_starts import RefundWish
@@ -58,6 +59,7 @@ from tests.services.conftest import NOW, PROFILES
 from tests.services.money import sum_of_all_accounts_fen
 
 SHOPS = 6
+OTHERS = (Method.WECHAT_H5, Method.ALIPAY_QR)  # in place of the code, or beside it
 ROUNDS = 12
 WAITING = """
 SELECT 1 FROM pg_locks JOIN pg_stat_activity activity USING (pid)
@@ -233,6 +235,12 @@ async def crowd(database: None, site_path: Path) -> Crowd:
     return Crowd(report.site_id, site_path, meters, tenancies, order, epoch, managers)
 
 
+async def unless_over(changing: Awaitable[object]) -> None:
+    """Another method, unless the top-up is paid already."""
+    with suppress(TopUpOverError):
+        await changing
+
+
 async def pay_online(crowd: Crowd, number: int, directory: FakeDirectory) -> None:
     """Order, pay, be told twice, while the order is asked for and closed."""
     now = crowd.now
@@ -252,9 +260,11 @@ async def pay_online(crowd: Crowd, number: int, directory: FakeDirectory) -> Non
     platform = directory.platforms[Platform.WECHAT]
     trade = platform.pay(view.payment["out_trade_no"], now)
     due = await order_queries.take_due(Platform.WECHAT, now + timedelta(seconds=5), 10)
+    other = change_method(view.top_up_no, OTHERS[number % 2], Payer("http://x"), directory, now)
     await asyncio.gather(
         credit(crowd.site_id, Platform.WECHAT, trade, now),
         credit(crowd.site_id, Platform.WECHAT, trade, now),
+        unless_over(other),
         *(order_queries.ask_platform(one, platform, now + timedelta(days=4)) for one in due),
     )
 
