@@ -70,6 +70,13 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "not_moved_out": ("该租期尚未结束", "This tenancy has not ended"),
     "move_out_not_settled": ("尚未结清，暂不能付款", "Not everything is charged yet"),
     "more_than_left": ("金额与钱包余额不符", "The wallet holds or owes another amount"),
+    "above_available": ("超过可退金额", "More than can be given back"),
+    "above_payment": ("超过该笔支付的剩余金额", "More than is left of this payment"),
+    "case_decided": ("该事项已处理", "This case was decided already"),
+    "no_such_payment": ("不是本商场的支付记录", "No payment of ours"),
+    "not_for_this_case": ("该事项不能这样处理", "This case cannot be decided so"),
+    "not_to_pay": ("这笔退款无需线下付款", "This part is not to be paid out by hand"),
+    "shop_needed": ("请指定有租户的商铺", "A shop with a tenant is needed, and only then"),
     "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),
 }
 

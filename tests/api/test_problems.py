@@ -29,8 +29,12 @@ from server.http.answers import told_of
 from server.http.locale import PROBLEMS
 
 ROOT = Path(__file__).parents[2]
-# no door can meet these: a command does, or they are our own fault and told as `internal`
-ELSEWHERE = {"no_collector", "job_failed", "not_confirmed", "invalid_site_file", "missing_account"}
+# no door can meet these: a command does, a refund keeps it beside what platforms said, or they are
+# our own fault and told as `internal`
+ELSEWHERE = {
+    *("no_collector", "job_failed", "not_confirmed", "invalid_site_file", "missing_account"),
+    "NO_MERCHANT",
+}
 DOORS = ("server/handlers", "server/http", "server/services", "miniprogram_api")
 
 
