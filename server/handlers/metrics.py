@@ -13,7 +13,7 @@ HELP = {
     "relay_cases": "Relays that need a person",
     "payment_notices_open": "Payment notices kept and not settled",
     "payment_cases_open": "Payments that need a person",
-    "reconciliation_days_behind": "Merchants' days that were tried and not compared whole",
+    "reconciliation_days_behind": "Merchants' days tried in the last two hours, not compared whole",
     "reconciliation_differences": "Differences from platforms' bills, not cured and not decided",
     "reconciliation_last_day_seconds": "Midnight (UTC) of the newest day that was compared whole,"
     " of the merchant that is most behind",

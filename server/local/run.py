@@ -87,9 +87,18 @@ async def _servers(settings: Settings) -> AsyncIterator[Settings]:
             say("starting Redis")
             redis = EmbeddedRedis(settings.data_dir, say=say)
             redis_url = (await stack.enter_async_context(redis)).url
-        write_running(settings.data_dir, RunningUrls(os.getpid(), database_url, redis_url))
+        served = replace(settings, database_url=database_url, redis_url=redis_url)
+        _tell_where(served)
         stack.callback(forget_running, settings.data_dir)
-        yield replace(settings, database_url=database_url, redis_url=redis_url)
+        yield served
+
+
+def _tell_where(settings: Settings, *, at_sandbox: bool = False) -> None:
+    """Leave for other commands where the servers are, and the demo's platforms."""
+    platforms = (settings.wechat_pay_url, settings.alipay_gateway_url) if at_sandbox else ()
+    database_url = settings.database_url or ""
+    urls = RunningUrls(os.getpid(), database_url, settings.redis_url, *platforms)
+    write_running(settings.data_dir, urls)
 
 
 async def _prepare(settings: Settings, *, demo: bool) -> _Plan:
@@ -100,6 +109,7 @@ async def _prepare(settings: Settings, *, demo: bool) -> _Plan:
         folder = DemoFolder(settings.data_dir / "demo")
         settings = folder.pointed_at_sandbox(settings)
         env = _environment(settings)
+        _tell_where(settings, at_sandbox=True)
         hints += await _load_demo(settings, folder)
         children += folder.children(env)
     children += [

@@ -18,6 +18,8 @@ class RunningUrls:
     pid: int
     database_url: str
     redis_url: str | None
+    wechat_pay_url: str | None = None  # where the demo's sandbox platforms are
+    alipay_gateway_url: str | None = None
 
     def applied_to(self, settings: Settings) -> Settings:
         """Settings that reach the running product."""
@@ -25,6 +27,8 @@ class RunningUrls:
             settings,
             database_url=self.database_url,
             redis_url=settings.redis_url or self.redis_url,
+            wechat_pay_url=self.wechat_pay_url or settings.wechat_pay_url,
+            alipay_gateway_url=self.alipay_gateway_url or settings.alipay_gateway_url,
         )
 
 

@@ -42,8 +42,8 @@ SELECT (SELECT count(*) FROM meter) AS meters,
     (SELECT count(*) FROM meter_control WHERE case_code IS NOT NULL) AS relay_cases,
     (SELECT count(*) FROM payment_notice WHERE settled_at IS NULL) AS payment_notices_open,
     (SELECT count(*) FROM payment_case WHERE closed_at IS NULL) AS payment_cases_open,
-    (SELECT count(*) FROM reconciliation_day WHERE finished_at IS NULL)
-        AS reconciliation_days_behind,
+    (SELECT count(*) FROM reconciliation_day WHERE finished_at IS NULL
+        AND tried_at > $2::timestamptz - interval '2 hours') AS reconciliation_days_behind,
     (SELECT count(*) FROM reconciliation_difference found
         LEFT JOIN payment_case shown ON shown.id = found.case_id
         WHERE found.cured_at IS NULL AND shown.closed_at IS NULL) AS reconciliation_differences,
