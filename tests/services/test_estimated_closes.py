@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from server.core.errors import ConflictError, InvalidInputError, MallwattError, NotFoundError
-from server.models.database import from_json, pool, rows
+from server.models.database import from_json, pool, rows, transaction
+from server.services import corrections
 from server.services.audit import audit
+from server.services.correction_marks import mark_closed_days
 from server.services.corrections import correct_due
 from server.services.estimated_closes import EstimatedClose, close_estimated, preview_close
+from server.services.fixed_charges import put_charging_aside
 from server.services.readings import NewReading, keep
-from server.services.settlement import put_aside, settle_due
+from server.services.settlement import project_within, put_aside, settle_due
 from server.services.waiting_days import Why, waiting_days
 from tests.scenarios.world import World, local
 from tests.services.money import wallet_fen
@@ -203,3 +206,27 @@ async def test_a_day_that_waits_says_for_what(world: World, tmp_path: Path) -> N
     assert await waiting_days(None, world.now, limit=10, shop_id=0) == []
     await rows(pool(), "UPDATE tenancy SET closed_at = $1", local("2026-05-22 12:00"))
     assert await why("2026-05-27 12:00") == []
+
+
+async def test_what_failed_of_days_that_are_over_is_told(world: World, tmp_path: Path) -> None:
+    """Also of who moved out, and of days that are closed: nobody else would hear of it."""
+    await silent_since_six(world, tmp_path)
+    await rows(pool(), "UPDATE tenancy SET closed_at = $1", local("2026-05-20 17:00"))
+    await settle_again(world.tenancy_id, world.now)
+    await world.close()
+    assert await waiting_days(None, world.now, limit=10) == []
+    await mark_closed_days(pool(), {world.tenancy_id: date(2026, 5, 20)}, world.now)
+    assert await waiting_days(None, world.now, limit=10) == []
+    await corrections.put_aside(world.tenancy_id, world.now)
+    await put_charging_aside(world.tenancy_id, world.now)
+    found = await waiting_days(world.site_id, world.now, limit=10)
+    assert [(one.day, one.why) for one in found] == [
+        (date(2026, 5, 20), Why.CORRECTION_FAILED),
+        (date(2026, 5, 20), Why.CHARGES_FAILED),
+    ]
+    assert await waiting_days(None, world.now, limit=10, shop_id=0) == []
+
+
+async def settle_again(tenancy_id: int, now: datetime) -> None:
+    async with transaction() as connection:
+        await project_within(connection, {tenancy_id: date.min}, now)
