@@ -64,12 +64,11 @@ class Bell:
 async def ring(jobs: Sequence[TimedJob], clock: Callable[[], datetime]) -> None:
     """Ring for these jobs until cancelled."""
     bell = Bell(clock)
-    crons = []
+    crons = [aiocron.crontab(one.crontab, func=bell.ring, args=(one,)) for one in jobs]
+    crons.append(aiocron.crontab(EVERY_MINUTE, func=bell.catch_up))
     try:
-        for job in jobs:
+        for job in jobs:  # one that takes long at the start holds up no other's next slot
             await bell.ring(job)
-            crons.append(aiocron.crontab(job.crontab, func=bell.ring, args=(job,)))
-        crons.append(aiocron.crontab(EVERY_MINUTE, func=bell.catch_up))
         await asyncio.Event().wait()
     finally:
         for cron in crons:

@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 NAME = "reconcile"
 CRONTAB = "3,33 * * * *"  # bills are there from ten on; what failed is tried at the next
 EVERY = timedelta(minutes=30)
+AWAY_DAYS_MAX = 3  # in a row without an answer: each further one would wait as long in vain
 
 DAYS = Counter(
     "mallwatt_reconciled_days_total", "Days compared with a bill", ["platform", "outcome"]
@@ -41,7 +42,12 @@ async def reconcile(context: WorkContext) -> None:
 
 
 async def _reconcile_merchant(context: WorkContext, merchant: Merchant) -> None:
-    for day in await due_days(merchant, context.clock()):
+    """The newest day first: an old one that cannot be had holds up no later one."""
+    away = 0
+    for day in reversed(await due_days(merchant, context.clock())):
         result = await reconcile_day(merchant, day, context.platforms, context.clock)
         DAYS.labels(merchant.platform.value, result.problem or "finished").inc()
-        await announce_tenancies(context.wakeups, list(result.tenancies))
+        await announce_tenancies(context.wakeups, result.tenancies)
+        away = away + 1 if result.problem == "unavailable" else 0
+        if away == AWAY_DAYS_MAX:
+            break

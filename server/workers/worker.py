@@ -70,7 +70,7 @@ def _jobs(context: WorkContext) -> list[TimedJob]:
         TimedJob("months_ahead", "7 5 * * *", timedelta(days=1), make_months),
         TimedJob("close_days", "* * * * *", CLOSE_EVERY, close),
         TimedJob("fixed_charges", "* * * * *", CHARGE_EVERY, charge),
-        TimedJob(NAME, CRONTAB, EVERY, partial(reconcile, context)),
         TimedJob("holidays", "27 * * * *", timedelta(hours=1), learn),
         TimedJob("forget_slots", "17 3 * * *", timedelta(days=1), forget),
+        TimedJob(NAME, CRONTAB, EVERY, partial(reconcile, context)),
     ]

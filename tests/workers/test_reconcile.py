@@ -109,6 +109,20 @@ async def test_a_merchant_that_fails_holds_up_no_other(
     assert (await table_numbers(books.world.now))["reconciliation_days_behind"] == 0
 
 
+async def test_a_platform_that_is_away_is_asked_for_the_newest_days_alone(
+    books: Reconciling,
+) -> None:
+    await books.world.pay(1_000)
+    books.next_morning(5)
+    books.wechat.down = True
+    await work(books)
+    found = [(f"{one['day']:%m-%d}", one["problem"]) for one in await marks()]
+    assert found == [(day, "unavailable") for day in ("05-22", "05-23", "05-24")]
+    books.wechat.down = False
+    await work(books)
+    assert await finished() == ["05-20", "05-21", "05-22", "05-23", "05-24"]
+
+
 async def test_days_that_were_not_compared_are_counted(books: Reconciling) -> None:
     await books.world.pay(1_000)
     books.wechat.down = True
