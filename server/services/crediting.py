@@ -114,7 +114,7 @@ async def credit_within(
 ) -> Credited:
     """As `credit`, inside the caller's transaction."""
     if trade.status is TradeStatus.REFUNDED:
-        return await _given_back(connection, site_id, platform, trade, now)
+        return await _given_back(connection, platform, trade, now)
     if trade.status is not TradeStatus.PAID or not trade.transaction_id or not trade.paid_fen:
         return Credited(Outcome.NOT_PAID)
     order, top_up = await _lock_order(connection, platform, trade)
@@ -148,15 +148,18 @@ async def _lock_order(
 
 
 async def _given_back(
-    connection: Connection, site_id: int, platform: Platform, trade: Trade, now: datetime
+    connection: Connection, platform: Platform, trade: Trade, now: datetime
 ) -> Credited:
     """Paid and given back at the platform, before it was credited or not by us: a case."""
     order, top_up = await _lock_order(connection, platform, trade)
     if order is None or top_up is None:
         return Credited(Outcome.NOT_PAID)
     subject = f"{platform.value}:{trade.out_trade_no}"
-    case = NewCase(site_id, GIVEN_BACK, subject, _case_facts(platform, trade), top_up["tenancy_id"])
+    facts = _case_facts(platform, trade)
+    case = NewCase(order["site_id"], GIVEN_BACK, subject, facts, top_up["tenancy_id"])
     if top_up["credited_at"] is not None:
+        if AttemptState(order["state"]) in UNDECIDED:  # another attempt was the one that paid
+            await _end_attempt(connection, order["id"], AttemptEvent.GIVEN_BACK)
         if await row(connection, OWN_REFUND, order["id"]) is None:
             await open_case(connection, replace(case, kind=OUTSIDE), now)
         return Credited(Outcome.NOT_PAID)

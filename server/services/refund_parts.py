@@ -81,7 +81,7 @@ JOIN refund ON refund.id = part.refund_id
 """
 BY_NUMBER = f"{FIND} WHERE part.out_refund_no = $1"
 PAYER = """
-SELECT top_up.tenancy_id FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
+SELECT payment_order.site_id, top_up.tenancy_id FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
 WHERE payment_order.platform = $1 AND payment_order.merchant_id = $2
   AND payment_order.out_trade_no = $3
 """
@@ -215,6 +215,7 @@ async def told_within(
 ) -> int | None:
     """Look at the refund that a notice names; one that nobody here asked for is a case.
 
+    The case is the payer's mall's, wherever the notice came in: several may share a merchant.
     Whose pages should hear of it; None: nobody's.
     """
     if await row(connection, BY_NUMBER, refund.out_refund_no) is not None:
@@ -235,7 +236,8 @@ async def told_within(
     }
     subject = f"{platform.value}:{refund.out_refund_no}"
     tenancy_id = payer["tenancy_id"] if payer else None
-    await open_case(connection, NewCase(site_id, OUTSIDE, subject, facts, tenancy_id), now)
+    owner_id = payer["site_id"] if payer else site_id
+    await open_case(connection, NewCase(owner_id, OUTSIDE, subject, facts, tenancy_id), now)
     return None
 
 

@@ -1,0 +1,67 @@
+"""Orders of words and decisions in which money could go back twice, or from a wrong wallet."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from payments.contract import Method, Platform, Refund, RefundStatus, TradeStatus
+from server.models.database import pool, rows
+from server.services.crediting import credit
+from server.services.payment_attempts import Payer, change_method
+from server.services.payment_inbox import keep, settle
+from server.services.site_import import import_site
+from server.workers.inbox import query_orders
+from tests.fakes.refunding import Refunding, refunding
+from tests.fakes.site_text import PROFILES
+from tests.scenarios.world import SITE, World, local
+
+
+@pytest.fixture
+async def office(database: None, tmp_path: Path) -> Refunding:
+    world = World(local("2026-05-20 10:00"))
+    await world.open(tmp_path, balance_fen=0)
+    return await refunding(world)
+
+
+async def test_an_outside_refund_told_at_another_sites_door_is_the_payers_sites(
+    office: Refunding, tmp_path: Path
+) -> None:
+    world = office.world
+    content = SITE.format(policy="", tariff='kind = "flat"\nprice = "1"', balance_fen=0)
+    path = tmp_path / "other.toml"
+    path.write_text(content.replace('"demo"', '"other"'), encoding="utf-8")
+    other = (await import_site(path, PROFILES, world.now)).site_id
+    paid = world.paid_trade(await world.order(5_000))
+    word = Refund(
+        "console-1", paid.out_trade_no, RefundStatus.SUCCEEDED, office.wechat.merchant_id, 300
+    )
+    notice = office.wechat.refund_notice_of(word)
+    _, notice_id = await keep(other, office.wechat, notice, world.now)
+    assert notice_id is not None
+    await settle(notice_id, world.now)
+    case = await world.row("SELECT site_id, tenancy_id FROM payment_case")
+    assert case == {"site_id": world.site_id, "tenancy_id": world.tenancy_id}
+
+
+async def test_an_attempt_given_back_outside_is_asked_about_no_more(office: Refunding) -> None:
+    """The other attempt on a top-up that is credited: paid, too, and given back in the console."""
+    world = office.world
+    first = await world.order(5_000)
+    number = (await world.row("SELECT no FROM top_up"))["no"]
+    payer = Payer("http://mall.test")
+    await change_method(number, Method.ALIPAY_QR, payer, world.directory, world.now)
+    (second,) = await rows(
+        pool(), "SELECT out_trade_no FROM payment_order WHERE platform = 'alipay'"
+    )
+    trade = world.paid_trade(first)
+    await credit(world.site_id, Platform.WECHAT, trade, world.now)
+    alipay = world.directory.platforms[Platform.ALIPAY]
+    paid = alipay.pay(second["out_trade_no"], world.now)
+    alipay.trades[second["out_trade_no"]] = replace(paid, status=TradeStatus.REFUNDED)
+    world.now += timedelta(seconds=3)
+    assert await query_orders(office.context, Platform.ALIPAY) == 1
+    world.now += timedelta(days=1)
+    assert await query_orders(office.context, Platform.ALIPAY) == 0
+    assert await rows(pool(), "SELECT kind FROM payment_case") == [{"kind": "refunded_outside"}]
