@@ -267,7 +267,7 @@ async def decide(
         if found is None:
             raise NotFoundError(f"approval {no!r}")
         approval, kind = _approval(found, now), kinds[found["kind"]]
-        await _check(connection, approval, kind, manager)
+        await _check(connection, approval, kind, manager, decision)
         if not _is_open(approval, manager, decision):
             return approval
         if decision is Decision.APPROVE:
@@ -279,14 +279,18 @@ async def decide(
     return await find(manager.site_id, no, now)
 
 
-async def _check(connection: Connection, approval: Approval, kind: Kind, manager: Manager) -> None:
-    """Another person, with the right as it is now; and who asked still has it, too."""
+async def _check(
+    connection: Connection, approval: Approval, kind: Kind, manager: Manager, decision: Decision
+) -> None:
+    """Another person, with the right as it is now; who asked still has it, too, if it is done."""
     if approval.asked_by_id == manager.id:
         raise OwnApprovalError("who asked may not decide")
     decider = await row(connection, ROLE, manager.id, approval.site_id)
     if decider is None:
         raise NotFoundError(f"approval {approval.no!r}")
     require(Role(decider["role"]), kind.needs)
+    if decision is Decision.REJECT:
+        return  # or what it reserves would be held for the rest of its week
     asker = await row(connection, ROLE, approval.asked_by_id, approval.site_id)
     if asker is None or not may(Role(asker["role"]), kind.needs):
         raise ForbiddenError("who asked may not any more")
