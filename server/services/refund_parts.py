@@ -57,9 +57,11 @@ ABNORMAL_CASE = Attention.ABNORMAL.value
 CODE_MAX = 64
 
 # `sent_before`: an answer may be on its way or lost, so it is asked about before it is asked again.
+# So is what a person decides on meanwhile: what is given back by hand must not be asked for, too.
 CLAIM = """
 WITH due AS (
-    SELECT part.id, part.sent_at FROM refund_part part
+    SELECT part.id, part.sent_at IS NOT NULL OR part.state = 'abnormal' AS sent_before
+    FROM refund_part part
     WHERE part.try_at <= $1 AND part.finished_at IS NULL ORDER BY part.try_at, part.id LIMIT $2
     FOR UPDATE SKIP LOCKED
 )
@@ -71,7 +73,7 @@ WHERE part.id = due.id AND refund.id = part.refund_id AND credit.id = part.credi
   AND site.id = part.site_id
 RETURNING part.id, part.site_id, site.code AS site_code, part.platform, part.merchant_id,
     part.out_trade_no, part.out_refund_no, part.amount_fen, part.attempts,
-    credit.amount_fen AS total_fen, refund.reason, due.sent_at IS NOT NULL AS sent_before
+    credit.amount_fen AS total_fen, refund.reason, due.sent_before
 """
 FIND = """
 SELECT part.id, part.site_id, part.refund_id, part.out_refund_no, refund.tenancy_id,

@@ -23,7 +23,7 @@ from server.core.refunds.parts import (
 TABLE = {
     PartState.DUE:        "d   d   p   D+  F-! F-! a!  a!  d!  x   x   x   x",
     PartState.PROCESSING: "p   d   p   D+  F-! p!  a!  a!  p!  x   x   x   x",
-    PartState.ABNORMAL:   "a   a   p   D+  F-! a!  a   a   a!  x   d   R   F-",
+    PartState.ABNORMAL:   "a   d   p   D+  F-! a!  a   a   a!  x   d   R   F-",
     PartState.TO_PAY:     "t!  t!  t!  t!  t!  t!  t!  t!  t!  D+  x   x   F-",
     PartState.DONE:       "D   D   D   D   D!  D!  D!  D!  D!  x   x   x   x",
     PartState.FAILED:     "F   F   F!  F!  F   F   F!  F!  F!  x   x   x   x",

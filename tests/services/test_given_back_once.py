@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from payments.contract import Method, Platform, Refund, RefundStatus, TradeStatus
+from server.core.errors import ForbiddenError
+from server.core.refunds.parts import PartEvent
 from server.models.database import pool, rows
+from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
 from server.services.crediting import credit
+from server.services.money_by_hand import decide
 from server.services.payment_attempts import Payer, change_method
 from server.services.payment_inbox import keep, settle
+from server.services.refund_parts import Said, ask_platform, take_due, take_in
 from server.services.site_import import import_site
 from server.workers.inbox import query_orders
 from tests.fakes.refunding import Refunding, refunding
@@ -65,3 +70,33 @@ async def test_an_attempt_given_back_outside_is_asked_about_no_more(office: Refu
     world.now += timedelta(days=1)
     assert await query_orders(office.context, Platform.ALIPAY) == 0
     assert await rows(pool(), "SELECT kind FROM payment_case") == [{"kind": "refunded_outside"}]
+
+
+async def test_what_nobody_may_ask_any_more_can_be_rejected(office: Refunding) -> None:
+    await office.world.pay(500_000)
+    asked = await office.ask(DEFAULT_LIMITS_FEN["refund"] + 1)
+    assert asked.approval_no is not None
+    await rows(pool(), "UPDATE manager SET role = 'engineer' WHERE name = 'fen'")
+    olga, now = office.people["olga"], office.world.now
+    with pytest.raises(ForbiddenError):
+        await decide(asked.approval_no, olga, Decision.APPROVE, reason="", now=now)
+    assert (await office.left()).reserved_fen == 100_001
+    await decide(asked.approval_no, olga, Decision.REJECT, reason="", now=now)
+    assert (await office.left()).reserved_fen == 0
+
+
+async def test_what_a_person_decides_on_is_asked_about_and_not_asked_for(
+    office: Refunding,
+) -> None:
+    """A call on its way while it is given back by hand would be the second time."""
+    await office.world.pay(5_000)
+    await office.ask(5_000)
+    wechat = office.world.directory.platforms.pop(Platform.WECHAT)
+    for _ in range(5):
+        await office.work(after_s=3_600)
+    (part,) = await take_due(office.world.now + timedelta(hours=6), 1)
+    said = await ask_platform(part, wechat, "http://mall.test", office.world.now)
+    await take_in(part.out_refund_no, Said(PartEvent.GIVEN_BACK), office.world.now)
+    await take_in(part.out_refund_no, said, office.world.now)
+    assert wechat.refund_requests == []
+    assert await office.parts() == [("failed", 5_000, "wechat")]

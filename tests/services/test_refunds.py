@@ -276,7 +276,9 @@ async def test_a_merchant_that_is_gone_leaves_it_to_a_person(office: Refunding) 
         await office.work(after_s=3_600)
     assert await office.parts() == [("abnormal", 5_000, WECHAT)]
     office.world.directory.platforms[Platform.WECHAT] = wechat
-    await office.work(after_s=6 * 3_600)  # it is back
+    await office.work(after_s=6 * 3_600)  # it is back, and is asked about it first
+    assert (await office.parts(), office.wechat.refund_requests) == ([("due", 5_000, WECHAT)], [])
+    await office.work(after_s=60)
     assert await office.parts() == [("processing", 5_000, WECHAT)]
 
 

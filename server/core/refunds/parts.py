@@ -96,7 +96,7 @@ TRANSITIONS: Mapping[tuple[PartState, PartEvent], Step] = MappingProxyType(
         (_S.PROCESSING, _E.TURNED_ABNORMAL): _ABNORMAL,
         (_S.PROCESSING, _E.NO_MERCHANT): _ABNORMAL,
         (_S.ABNORMAL, _E.UNANSWERED): Step(_S.ABNORMAL),
-        (_S.ABNORMAL, _E.NOT_KNOWN): Step(_S.ABNORMAL),
+        (_S.ABNORMAL, _E.NOT_KNOWN): Step(_S.DUE),  # nobody has the number: asked for again
         (_S.ABNORMAL, _E.NO_MERCHANT): Step(_S.ABNORMAL),
         (_S.ABNORMAL, _E.TURNED_ABNORMAL): Step(_S.ABNORMAL),
         (_S.ABNORMAL, _E.ACCEPTED): Step(_S.PROCESSING),
