@@ -83,7 +83,8 @@ JOIN refund ON refund.id = part.refund_id
 """
 BY_NUMBER = f"{FIND} WHERE part.out_refund_no = $1"
 PAYER = """
-SELECT payment_order.site_id, top_up.tenancy_id FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
+SELECT payment_order.site_id, top_up.tenancy_id
+FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
 WHERE payment_order.platform = $1 AND payment_order.merchant_id = $2
   AND payment_order.out_trade_no = $3
 """
