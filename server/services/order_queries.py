@@ -15,7 +15,7 @@ from server.services.top_up_closing import end_attempt
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S = 50.0  # of all that is asked about one order; its claim lives a minute
+ANSWER_S = 20.0  # of all that is asked about one order; its claim lives a minute
 # The longest due first, whatever their age: when a platform is slow everybody waits alike.
 TAKE = """
 UPDATE payment_order SET queries = queries + 1, query_at = $2::timestamptz + interval '1 minute'

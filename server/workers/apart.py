@@ -8,7 +8,7 @@ from typing import TypeVar
 import structlog
 
 from server.models.database import DatabaseAwayError
-from server.workers.loop import FAILURES
+from server.workers.loop import FAILURES, LOOK_S
 
 log = structlog.get_logger(__name__)
 
@@ -65,3 +65,35 @@ async def do_each(
 
     await asyncio.gather(*(guarded(item_id, item) for item_id, item in items.items()))
     return len(items)
+
+
+async def keep_full(
+    name: str,
+    take: Callable[[int], Awaitable[Mapping[int, Item]]],
+    work: Callable[[Item], Awaitable[None]],
+    *,
+    at_once: int,
+    most: int,
+) -> int:
+    """Work on what is due, `at_once` of it: each place that becomes free takes the next.
+
+    So a slow item holds up no other. Ends when nothing is due, or after `most`, all of it done.
+    """
+    places: set[asyncio.Task[int]] = set()
+    done = 0
+    try:
+        while True:
+            free = min(at_once, most - done) - len(places)
+            items = await take(free) if free > 0 else {}
+            for item_id, item in items.items():
+                places.add(asyncio.create_task(do_each(name, {item_id: item}, work)))
+            if not places:
+                return done
+            ended, places = await asyncio.wait(
+                places, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            done += sum(one.result() for one in ended)
+    finally:  # what was claimed and is left here comes again by its claim
+        for one in places:
+            one.cancel()
+        await asyncio.gather(*places, return_exceptions=True)

@@ -4,11 +4,12 @@ from payments.contract import Platform
 from server.services import order_queries, payment_inbox
 from server.services.announce import announce_tenancies
 from server.services.crediting import credit
-from server.workers.apart import do_each
+from server.workers.apart import do_each, keep_full
 from server.workers.context import WorkContext
 
 NOTICES_AT_ONCE = 8
-QUERIES_AT_ONCE = 8
+QUERIES_AT_ONCE = 8  # of one platform
+QUERIES_A_STEP = 200
 
 
 async def settle_notices(context: WorkContext) -> int:
@@ -24,7 +25,7 @@ async def settle_notices(context: WorkContext) -> int:
 
 
 async def query_orders(context: WorkContext, platform: Platform) -> int:
-    """A few undecided orders of one platform: a mute one holds up nobody of the other."""
+    """Undecided orders of one platform that are due: a mute one holds up nobody of the other."""
 
     async def query(due: order_queries.DueQuery) -> None:
         merchant = await context.platforms.of_site(due.site_id, due.platform)
@@ -34,15 +35,18 @@ async def query_orders(context: WorkContext, platform: Platform) -> int:
             if credited.tenancy_id is not None:
                 await announce_tenancies(context.wakeups, [credited.tenancy_id])
 
-    due = await order_queries.take_due(platform, context.clock(), QUERIES_AT_ONCE)
-    return await do_each("queries", {one.order_id: one for one in due}, query)
+    async def take(limit: int) -> dict[int, order_queries.DueQuery]:
+        due = await order_queries.take_due(platform, context.clock(), limit)
+        return {one.order_id: one for one in due}
+
+    return await keep_full("queries", take, query, at_once=QUERIES_AT_ONCE, most=QUERIES_A_STEP)
 
 
 async def query_wechat(context: WorkContext) -> int:
-    """A few undecided orders of WeChat Pay."""
+    """Undecided orders of WeChat Pay that are due."""
     return await query_orders(context, Platform.WECHAT)
 
 
 async def query_alipay(context: WorkContext) -> int:
-    """A few undecided orders of Alipay."""
+    """Undecided orders of Alipay that are due."""
     return await query_orders(context, Platform.ALIPAY)

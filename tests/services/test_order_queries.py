@@ -1,5 +1,6 @@
 """Asking platforms about undecided orders: to their end, fairly, whatever a platform does."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from payments.contract import (
     Platform,
     PlatformRefusedError,
     PlatformUnavailableError,
+    Trade,
     TradeStatus,
 )
 from server.models.database import pool, rows
@@ -122,11 +124,7 @@ async def test_a_mute_platform_starves_nobody_and_the_longest_due_come_first(
     await rows(pool(), MANY, world.site_id, world.tenancy_id, world.now, expires_at)
     world.now += timedelta(seconds=2)
     context = context_of(world)
-    asked = 0
-    while done := await query_alipay(context):
-        assert done <= 8
-        asked += done
-    assert asked == 60
+    assert await query_alipay(context) == 60
     first = [one.order_id for one in await take_due(WECHAT, world.now, 8)]
     rest = [one.order_id for one in await take_due(WECHAT, world.now, 60)]
     assert max(first) < min(rest)
@@ -135,6 +133,35 @@ async def test_a_mute_platform_starves_nobody_and_the_longest_due_come_first(
         pool(), "SELECT DISTINCT query_at FROM payment_order WHERE platform = 'alipay'"
     )
     assert len(again) > 10, "orders of one moment are asked for in different ones"
+
+
+async def test_a_slow_answer_holds_up_no_other_and_never_are_too_many_asked_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expires_at = world.now + timedelta(minutes=30)
+    await rows(pool(), MANY, world.site_id, world.tenancy_id, world.now, expires_at)
+    world.now += timedelta(seconds=2)
+    alipay = world.directory.alipay
+    query, in_flight, most, answered = alipay.query, 0, 0, 0
+    all_others = asyncio.Event()
+
+    async def slow(out_trade_no: str, now: datetime) -> Trade:
+        nonlocal in_flight, most, answered
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0.002)
+        if out_trade_no == "alipayN1":
+            await all_others.wait()
+        in_flight -= 1
+        answered += 1
+        if answered == 59:
+            all_others.set()
+        return await query(out_trade_no, now)
+
+    monkeypatch.setattr(alipay, "query", slow)
+    async with asyncio.timeout(30):
+        assert await query_alipay(context_of(world)) == 60
+    assert most == 8
 
 
 async def test_an_answer_that_never_comes_is_left_in_time(
