@@ -36,7 +36,12 @@ from server.services.site_import_devices import (
 )
 from server.services.site_import_fixed import changed_charges, check_fixed_charges
 from server.services.site_import_rules import import_rules
-from server.services.site_import_shops import check_left_tariffs, import_shop, open_tenancies
+from server.services.site_import_shops import (
+    changed_tariffs,
+    check_left_tariffs,
+    import_shop,
+    open_tenancies,
+)
 from server.services.site_parsing import parse_site_file, read_content, site_code_of
 from server.services.site_rules import chinese_holidays
 from server.services.supply import decide_within
@@ -170,6 +175,7 @@ async def _import(
     await import_gateways(connection, site_id, document, counts, now)
     await check_left_tariffs(connection, site_id, document.tables.shop)
     warnings = await changed_charges(connection, site_id, document.tables.shop)
+    warnings += await changed_tariffs(connection, site_id, document.tables.shop, now)
     for shop in document.tables.shop:
         counts.note("shop", await import_shop(connection, site_id, shop))
     await check_fixed_charges(connection, site_id, [shop.code for shop in document.tables.shop])

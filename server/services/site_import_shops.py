@@ -74,6 +74,32 @@ JOIN tenancy ON tenancy.shop_id = shop.id
     AND tenancy.first_open_day <= (tenancy.closed_at AT TIME ZONE site.timezone)::date
 ORDER BY shop.code, tenancy.id
 """
+# Shops that are to have another tariff, and the first day that it will be the price of.
+HOLDS_FROM = """
+SELECT shop.code, shop.tariff_code, wanted.tariff_code AS next_code, tenancy.first_open_day AS day
+FROM unnest($2::text[], $3::text[]) AS wanted (code, tariff_code)
+JOIN shop ON shop.site_id = $1 AND shop.code = wanted.code
+    AND shop.tariff_code <> wanted.tariff_code
+JOIN site ON site.id = shop.site_id
+JOIN tenancy ON tenancy.shop_id = shop.id AND tenancy.closed_at IS NULL
+    AND tenancy.first_open_day < ($4::timestamptz AT TIME ZONE site.timezone)::date
+ORDER BY shop.code
+"""
+
+
+async def changed_tariffs(
+    connection: Connection, site_id: int, shops: Sequence[ShopTable], now: datetime
+) -> list[str]:
+    """Before the shops are written: what is told of those with days before today still open.
+
+    The file cannot say since when, so it holds from the first day that is not closed.
+    """
+    codes, tariffs = [shop.code for shop in shops], [shop.tariff for shop in shops]
+    return [
+        f"shop {one['code']}: tariff {one['next_code']} in place of {one['tariff_code']} is the "
+        f"price of all days that are not closed, from {one['day']} on"
+        for one in await rows(connection, HOLDS_FROM, site_id, codes, tariffs, now)
+    ]
 
 
 async def check_left_tariffs(

@@ -224,10 +224,25 @@ async def test_a_tariff_that_a_shop_left_still_guards_its_closed_days(
     other = '[[tariff]]\ncode = "other"\nkind = "flat"\nprice = "3"\nvalid_from = 2026-01-01\n'
     change(site_path, ("[[gateway]]", other + "[[gateway]]"))
     change(site_path, ('tariff = "flat"', 'tariff = "other"'))
-    await import_site(site_path, PROFILES, at)
+    assert (await import_site(site_path, PROFILES, at)).warnings == []
     change(site_path, ('price = "1.00"', 'price = "2.00"'))
     with pytest.raises(SiteFileError, match="days up to 2026-05-20 are closed"):
         await import_site(site_path, PROFILES, at)
+
+
+async def test_another_tariff_says_since_when_it_is_the_price(
+    mall: ImportReport, site_path: Path
+) -> None:
+    """Nothing of three days is closed; the file cannot say when the shop changed."""
+    at = await keep_readings(5_000, 6_000, every=timedelta(days=2))
+    other = '[[tariff]]\ncode = "other"\nkind = "flat"\nprice = "3"\nvalid_from = 2026-01-01\n'
+    change(site_path, ("[[gateway]]", other + "[[gateway]]"))
+    change(site_path, ('tariff = "flat"', 'tariff = "other"'))
+    told = "the price of all days that are not closed, from 2026-05-20 on"
+    assert (await import_site(site_path, PROFILES, at)).warnings == [
+        f"shop A1: tariff other in place of flat is {told}"
+    ]
+    assert (await import_site(site_path, PROFILES, at)).warnings == []
 
 
 UNWORKABLE = [
