@@ -7,9 +7,9 @@ from typing import NamedTuple
 from server.models.database import Connection, rows
 
 # Whom a reading may touch: the tenancies of the shops in which the meter is or was installed then
-# or later, those still open at it or opened after it. Where all that is new are readings behind
-# the meter's newest one, and that is the shop's and of an open day, no day is named:
-# services/open_days goes on from where it was.
+# or later, those still open at it or opened after it; no day before it was installed. Where all
+# that is new are readings behind the meter's newest one, and that is the shop's and of an open day,
+# no day is named: services/open_days goes on from where it was.
 # One mark cannot say both: where it is to say so of some readings and a day of others, the day is
 # that of all, or the first open one, where nobody knows any more which days were touched.
 DUE = """
@@ -32,7 +32,10 @@ FROM (
         AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= installed.installed_at)
         AND (tenancy.closed_at IS NULL OR tenancy.closed_at >= touched.since)
     JOIN site ON site.id = tenancy.site_id
-    CROSS JOIN LATERAL (SELECT (touched.since AT TIME ZONE site.timezone)::date AS day) AS local
+    CROSS JOIN LATERAL (
+        SELECT (greatest(touched.since, installed.installed_at) AT TIME ZONE site.timezone)::date
+            AS day
+    ) AS local
     GROUP BY tenancy.id
 ) AS touching ORDER BY touching.tenancy_id
 ON CONFLICT (tenancy_id) DO UPDATE SET first_day = CASE

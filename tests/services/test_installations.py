@@ -12,7 +12,7 @@ from server.services.readings import NewReading, keep
 from server.services.settlement import close_days, settle_due
 from server.services.site_file import SiteFileError
 from server.services.site_import import ImportReport, import_site
-from tests.fakes.site_text import SECOND_SHOP, change
+from tests.fakes.site_text import SECOND_SHOP, change, meter_text
 from tests.services.conftest import NOW, PROFILES
 
 PROFILE = "example/demo-relay"
@@ -115,6 +115,23 @@ async def test_a_late_reading_reaches_the_shop_in_which_the_meter_was(
     await keep_at((NOW + TWO_HOURS, 8_500))
     await settle_due(LATE)
     assert list((await used()).values()) == [3_500, 500]
+
+
+async def test_a_second_meter_touches_no_day_before_it_came(
+    mall: ImportReport, site_path: Path
+) -> None:
+    """Its first reading ends the days before it, but none in which it was not there."""
+    await keep_at(*((NOW + timedelta(hours=hour), 5_000 + 1_000 * hour) for hour in range(16)))
+    await settle_due(LATE)
+    assert await close_days(LATE) == 1
+    change(site_path, ("[[shop]]", meter_text("M-2", 2, "A1") + "\n[[shop]]"))
+    await import_site(site_path, PROFILES, NOW + timedelta(hours=16))
+    [second] = await rows(pool(), "SELECT id FROM meter WHERE code = 'M-2'")
+    await keep([NewReading(second["id"], NOW + timedelta(hours=17), 100, 0)], LATE)
+    while await settle_due(LATE):
+        pass
+    assert await rows(pool(), "SELECT first_day FROM correction_due") == []
+    assert await used() == {("A1", "2026-05-20"): 14_000, ("A1", "2026-05-21"): 1_000}
 
 
 async def test_what_was_counted_keeps_its_ratio(mall: ImportReport, site_path: Path) -> None:
