@@ -50,7 +50,11 @@ WITH waiting AS (
     UNION ALL
     SELECT tenancy_id, first_day, 1, 'correction_failed' FROM correction_due WHERE failures > 0
     UNION ALL
-    SELECT id, fixed_open_day, 1, 'charges_failed' FROM tenancy WHERE fixed_try_at IS NOT NULL
+    SELECT tenancy.id, fixed_open_day, 1, 'charges_failed'
+    FROM tenancy JOIN site ON site.id = tenancy.site_id
+    WHERE fixed_try_at IS NOT NULL AND fixed_open_day < least(
+        ($1::timestamptz AT TIME ZONE site.timezone)::date,
+        (closed_at AT TIME ZONE site.timezone)::date)
 )
 SELECT site.code AS site_code, shop.code AS shop_code, shop.name AS shop_name, waiting.day,
        tenancy.closed_at IS NOT NULL AS moved_out, waiting.days,

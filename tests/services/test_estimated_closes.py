@@ -219,10 +219,12 @@ async def test_what_failed_of_days_that_are_over_is_told(world: World, tmp_path:
     assert await waiting_days(None, world.now, limit=10) == []
     await corrections.put_aside(world.tenancy_id, world.now)
     await put_charging_aside(world.tenancy_id, world.now)
+    assert len(await waiting_days(None, world.now, limit=10)) == 1  # no charge of that day is due
+    await rows(pool(), "UPDATE tenancy SET fixed_open_day = fixed_open_day - 1")
     found = await waiting_days(world.site_id, world.now, limit=10)
     assert [(one.day, one.why) for one in found] == [
+        (date(2026, 5, 19), Why.CHARGES_FAILED),
         (date(2026, 5, 20), Why.CORRECTION_FAILED),
-        (date(2026, 5, 20), Why.CHARGES_FAILED),
     ]
     assert await waiting_days(None, world.now, limit=10, shop_id=0) == []
 
