@@ -9,17 +9,19 @@ from sanic import Blueprint, HTTPResponse, Request
 from server.core.errors import InvalidInputError, NotFoundError
 from server.handlers.admin_api_shapes import PREFIX, SITE, Reason, Time
 from server.handlers.admin_money import answer_outcome, idempotency_key, shop_of
-from server.handlers.admin_money_shapes import Asked, DeskPaid, Posted, Wallet
+from server.handlers.admin_money_shapes import Asked, DeskPaid, Posted, Wallet, WithReason
 from server.handlers.admin_sessions import api_manager
 from server.handlers.moving_acts import begin_tenancy, end_tenancy
 from server.http.answers import iso, json_answer
 from server.http.bodies import json_body
 from server.http.context import WebContext
 from server.http.openapi import Operation, Parameter, attach
-from server.services import move_out_money
+from server.services import move_out_money, move_out_payments, move_out_returns, move_out_standing
 from server.services.admin_views import ShopLine
+from server.services.desk import DeskPayment
 from server.services.manager_acts import Act
-from server.services.move_out_money import Leaver, Payout, Standing, Waits, WriteOff
+from server.services.move_out_money import Payout, WriteOff
+from server.services.move_out_standing import Leaver, Standing, Waits
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 ID_DIGITS_MAX = 18
@@ -145,6 +147,29 @@ OPERATIONS = (
     ),
     Operation(
         method="POST",
+        path=f"{_ENDED}/{{tenancy_id}}/payouts/{{receipt_no}}/reversal",
+        summary="Ask a second person to take a payout back",
+        tag="manager",
+        status=202,
+        body=WithReason,
+        answer=Asked,
+        query=(SITE,),
+        problems=(403, 409),
+    ),
+    Operation(
+        method="POST",
+        path=f"{_ENDED}/{{tenancy_id}}/payments",
+        summary="Take what somebody who has moved out owes, once a receipt number",
+        tag="manager",
+        status=201,
+        body=DeskPaid,
+        answer=Posted,
+        others={202: Asked},
+        query=(SITE,),
+        problems=(403, 409),
+    ),
+    Operation(
+        method="POST",
         path=f"{_ENDED}/{{tenancy_id}}/write-offs",
         summary="Write off what somebody who has moved out still owes",
         tag="manager",
@@ -165,6 +190,7 @@ def blueprint(context: WebContext) -> Blueprint:
     attach(room, OPERATIONS)
     _add_moves(room, context)
     _add_money(room, context)
+    _add_debts(room, context)
     return room
 
 
@@ -205,7 +231,7 @@ def _add_money(room: Blueprint, context: WebContext) -> None:
     async def ended(request: Request, code: str) -> HTTPResponse:
         manager = await api_manager(request, context, Act.READ)
         shop = await shop_of(request, manager, code)
-        found = await move_out_money.ended_tenancies(shop.site_id, shop.code)
+        found = await move_out_standing.ended_tenancies(shop.site_id, shop.code)
         return json_answer({"items": [_shown(one) for one in found], "next_cursor": None})
 
     @room.post("/shops/<code:str>/move-outs/<tenancy_id:str>/payouts")
@@ -217,6 +243,31 @@ def _add_money(room: Blueprint, context: WebContext) -> None:
             body.wallet, body.method, body.amount_fen, body.receipt_no, body.rounding_fen
         )
         done = await move_out_money.pay_out(leaver, payout, manager, context.clock())
+        return await answer_outcome(context, done, leaver.tenancy_id)
+
+    @room.post("/shops/<code:str>/move-outs/<tenancy_id:str>/payouts/<receipt_no:str>/reversal")
+    async def take_back(
+        request: Request, code: str, tenancy_id: str, receipt_no: str
+    ) -> HTTPResponse:
+        manager = await api_manager(request, context, Act.MONEY)
+        body = json_body(request, WithReason)
+        leaver = leaver_of(await shop_of(request, manager, code), tenancy_id)
+        done = await move_out_returns.take_back(
+            leaver, receipt_no, body.reason, manager, context.clock()
+        )
+        return json_answer({"approval_no": done.approval_no}, status=202)
+
+
+def _add_debts(room: Blueprint, context: WebContext) -> None:
+    @room.post("/shops/<code:str>/move-outs/<tenancy_id:str>/payments")
+    async def take(request: Request, code: str, tenancy_id: str) -> HTTPResponse:
+        manager = await api_manager(request, context, Act.MONEY)
+        body = json_body(request, DeskPaid)
+        leaver = leaver_of(await shop_of(request, manager, code), tenancy_id)
+        payment = DeskPayment(
+            leaver.tenancy_id, body.amount_fen, body.method, body.receipt_no, body.wallet
+        )
+        done = await move_out_payments.pay_debt(leaver, payment, manager, context.clock())
         return await answer_outcome(context, done, leaver.tenancy_id)
 
     @room.post("/shops/<code:str>/move-outs/<tenancy_id:str>/write-offs")

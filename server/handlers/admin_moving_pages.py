@@ -1,4 +1,4 @@
-"""The managers' pages for moving out and in, and for what is left of who has moved out."""
+"""The managers' pages for moving out and in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,6 @@ from datetime import datetime
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.core.errors import ConflictError, InvalidInputError
-from server.handlers.admin_moving import leaver_of
 from server.handlers.admin_regions import ShopFacts, gather_shop
 from server.handlers.admin_sessions import page_manager
 from server.handlers.guards import (
@@ -15,27 +14,22 @@ from server.handlers.guards import (
     check_form,
     cookie_token,
     csrf_of,
-    fen_from_text,
     form_text,
     time_from_text,
 )
 from server.handlers.moving_acts import begin_tenancy, end_tenancy
 from server.handlers.rendering import clock_text, page, see_other
 from server.http.answers import status_of
-from server.http.bodies import text_argument
 from server.http.context import WebContext
-from server.services import manager_acts, move_out_money
-from server.services.approvals import Outcome
-from server.services.desk import RECEIPT_NO_MAX
+from server.services import manager_acts
 from server.services.manager_acts import REASON_MAX, Act
 from server.services.managers import Manager
-from server.services.move_out_money import Payout, Standing, WriteOff
+from server.services.move_out_standing import Standing, ended_tenancies
 from server.services.moving_out import living_in
 
 PATH = "/admin"
-OUT, IN, MONEY = "move_out", "move_in", "move_out_money"
+OUT, IN = "move_out", "move_in"
 FIELD_SHAPE = "%Y-%m-%dT%H:%M:%S"  # as a browser's field for a date with a time takes it
-ROUNDED_FEN_MAX = 9  # what coins cannot pay
 TYPED_MAX = 400
 
 Problem = InvalidInputError | ConflictError
@@ -69,10 +63,9 @@ class Move:
 
 
 def add_moving_pages(room: Blueprint, context: WebContext) -> None:
-    """/admin/shops/CODE/move-out and move-in, and /admin/shops/CODE/move-outs/TENANCY."""
+    """/admin/shops/CODE/move-out and move-in."""
     _add_move_out(room, context)
     _add_move_in(room, context)
-    _add_settling(room, context)
 
 
 def _add_move_out(room: Blueprint, context: WebContext) -> None:
@@ -129,7 +122,7 @@ def _site(facts: ShopFacts) -> str:
 async def _gather(request: Request, context: WebContext, code: str, kind: str) -> Move:
     manager = await page_manager(request, context, Act.MONEY)
     facts = await gather_shop(request, context, manager, code)
-    ended = await move_out_money.ended_tenancies(facts.shop.site_id, facts.shop.code)
+    ended = await ended_tenancies(facts.shop.site_id, facts.shop.code)
     people = orders = 0
     if facts.shop.tenancy_id is not None:
         people, orders = await living_in(facts.shop.tenancy_id)
@@ -175,90 +168,5 @@ async def _form(
         move=move,
         act_token=token,
         problem=problem and problem.code,
-        reason_max=REASON_MAX,
-    )
-
-
-def _add_settling(room: Blueprint, context: WebContext) -> None:
-    path = "/shops/<code:str>/move-outs/<tenancy_id:str>"
-
-    @room.get(path)
-    async def look(request: Request, code: str, tenancy_id: str) -> HTTPResponse:
-        manager = await page_manager(request, context, Act.MONEY)
-        facts = await gather_shop(request, context, manager, code)
-        standing = await move_out_money.standing_of(leaver_of(facts.shop, tenancy_id))
-        return await _settling(request, context, manager, facts, standing)
-
-    @room.post(path)
-    async def settle(request: Request, code: str, tenancy_id: str) -> HTTPResponse:
-        manager = await page_manager(request, context, Act.MONEY)
-        check_form(request, context, cookie_token(request, MANAGER_COOKIE))
-        facts = await gather_shop(request, context, manager, code)
-        standing = await move_out_money.standing_of(leaver_of(facts.shop, tenancy_id))
-        try:
-            done = await _settle(request, context, manager, facts, standing)
-        except (InvalidInputError, ConflictError) as error:
-            return await _settling(request, context, manager, facts, standing, error)
-        if done.approval_no is not None:
-            return see_other(f"{PATH}/approvals?told=asked")
-        return see_other(
-            f"{_place(facts)}/move-outs/{standing.tenancy_id}{_site(facts)}&told=posted"
-        )
-
-
-async def _settle(
-    request: Request, context: WebContext, manager: Manager, facts: ShopFacts, standing: Standing
-) -> Outcome:
-    """Pay a wallet out, or write off what it owes, as the form says."""
-    leaver, now = leaver_of(facts.shop, str(standing.tenancy_id)), context.clock()
-    wallet = form_text(request, "wallet")
-    left_fen = standing.available_fen.get(wallet, 0)
-    wish: Payout | WriteOff
-    if left_fen < 0:
-        wish = WriteOff(wallet, -left_fen, _typed(request, "reason"))
-    else:
-        method, number = form_text(request, "method"), form_text(request, "receipt_no")
-        amount_fen = fen_from_text(form_text(request, "amount"))
-        odd_fen = left_fen - amount_fen
-        rounds = method == "cash" and abs(odd_fen) <= ROUNDED_FEN_MAX
-        wish = Payout(wallet, method, amount_fen, number, odd_fen if rounds else 0)
-    token = form_text(request, "act_token", length_max=64)
-    await manager_acts.redeem_token(token, manager.id, MONEY, _left(standing), now)
-    if isinstance(wish, WriteOff):
-        return await move_out_money.write_off(leaver, wish, manager, now, key=f"page:{token}")
-    return await move_out_money.pay_out(leaver, wish, manager, now)
-
-
-def _left(standing: Standing) -> dict[str, object]:
-    return {
-        "tenancy": standing.tenancy_id,
-        "available_fen": dict(standing.available_fen),
-        "waits_for": [one.value for one in standing.waits_for],
-    }
-
-
-async def _settling(
-    request: Request,
-    context: WebContext,
-    manager: Manager,
-    facts: ShopFacts,
-    standing: Standing,
-    problem: Problem | None = None,
-) -> HTTPResponse:
-    """What is left in each wallet, with a form for it; one token for whichever is sent."""
-    token = await manager_acts.issue_token(manager.id, MONEY, _left(standing), context.clock())
-    return page(
-        request,
-        context,
-        "admin_move_out.html",
-        status=200 if problem is None else status_of(problem),
-        manager=manager,
-        csrf=csrf_of(context, cookie_token(request, MANAGER_COOKIE)),
-        facts=facts,
-        standing=standing,
-        act_token=token,
-        problem=problem and problem.code,
-        posted=text_argument(request, "told") == "posted",
-        receipt_no_max=RECEIPT_NO_MAX,
         reason_max=REASON_MAX,
     )

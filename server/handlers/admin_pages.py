@@ -26,6 +26,7 @@ from server.handlers.admin_regions import (
     receipts_for,
 )
 from server.handlers.admin_sessions import page_manager
+from server.handlers.admin_settling_pages import add_settling_page
 from server.handlers.guards import (
     MANAGER_COOKIE,
     check_form,
@@ -73,6 +74,7 @@ def blueprint(context: WebContext) -> Blueprint:
     add_exchange_pages(room, context)
     add_moving_pages(room, context)
     add_reconciliation_pages(room, context)
+    add_settling_page(room, context)
     return room
 
 

@@ -26,7 +26,7 @@ from server.services import manager_acts, refund_payouts, refund_views, refunds
 from server.services.announce import announce_tenancies
 from server.services.manager_acts import REASON_MAX, Act, may
 from server.services.managers import Manager
-from server.services.move_out_money import Standing, standing_of
+from server.services.move_out_standing import Standing, standing_of
 from server.services.refund_payouts import REFERENCE_MAX
 from server.services.refund_starts import RefundWish
 from server.services.refund_views import RefundView

@@ -16,7 +16,7 @@ from server.services.announce import announce_tenancies
 from server.services.case_decisions import Verdict
 from server.services.manager_acts import Act
 from server.services.managers import Manager
-from server.services.move_out_money import Leaver, standing_of
+from server.services.move_out_standing import Leaver, standing_of
 from server.services.refund_starts import RefundWish
 from server.services.refund_views import CaseView, PartView, RefundView
 

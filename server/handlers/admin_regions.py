@@ -20,7 +20,7 @@ from server.services.admin_views import ActLine, Counts, MeterLine, ShopLine, Si
 from server.services.desk import Receipt, receipts_of
 from server.services.manager_acts import Act, may
 from server.services.managers import Manager
-from server.services.move_out_money import Standing, ended_tenancies
+from server.services.move_out_standing import Standing, ended_tenancies
 from server.services.tenancies import TenancyOverview
 from server.services.waiting_days import WaitingDay, waiting_days
 from server.services.wakeups import tenancy_topic

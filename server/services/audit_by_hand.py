@@ -11,6 +11,8 @@ from server.services.audit_window import Window
 from server.services.desk import METHODS, OPERATOR
 from server.services.money_by_hand import ADJUSTMENT, DESK_PAYMENT, DESK_REVERSAL
 from server.services.move_out_money import PAYOUT, WRITE_OFF
+from server.services.move_out_payments import DEBT_PAYMENT
+from server.services.move_out_returns import PAYOUT_RETURN
 from server.services.wallets import WALLETS
 
 RULE = "by_hand"
@@ -21,9 +23,12 @@ KINDS = (
     (WRITE_OFF, FlowCode.ADJUSTMENT, 1),
     (DESK_PAYMENT, FlowCode.DESK_PAYMENT, 1),
     (DESK_REVERSAL, FlowCode.DESK_PAYMENT_REVERSED, -1),
+    (DEBT_PAYMENT, FlowCode.DESK_PAYMENT, 1),
     (PAYOUT, FlowCode.MOVE_OUT_PAID, -1),
+    (PAYOUT_RETURN, FlowCode.MOVE_OUT_RETURNED, 1),
 )
-ALONE = (ADJUSTMENT, DESK_PAYMENT, PAYOUT)  # a reversal takes two; a write-off is an adjustment
+ALONE = (ADJUSTMENT, DESK_PAYMENT, PAYOUT)  # reversals take two; a write-off is an adjustment,
+# and who pays a debt alone has made a desk payment
 
 COUNT = """
 SELECT count(*) AS approvals FROM approval
@@ -96,6 +101,24 @@ WHERE approval.decision = 'approve' AND approval.decided_at >= $1 AND approval.d
   AND posted.id IS NULL
 ORDER BY approval.no LIMIT 1000
 """
+# A payout taken back is the one of its receipt, leg for leg the other way round.
+RETURNED = """
+SELECT 'transaction ' || posted.id AS subject, posted.details ->> 'receipt_no' AS receipt_no
+FROM ledger_transaction posted
+LEFT JOIN ledger_transaction paid ON paid.site_id = posted.site_id
+    AND paid.flow = 'move_out.paid' AND posted.idempotency_key = 'move_out-return:' ||
+        (posted.details ->> 'receipt_no')
+    AND paid.idempotency_key = 'move_out:' || (posted.details ->> 'receipt_no')
+WHERE posted.id BETWEEN $1 AND $2 AND posted.flow = 'move_out.returned'
+  AND (paid.id IS NULL OR ARRAY(
+      SELECT ROW (debit_account_id, credit_account_id, amount_fen) FROM ledger_transfer
+      WHERE transaction_id = paid.id ORDER BY 1
+  ) <> ARRAY(
+      SELECT ROW (credit_account_id, debit_account_id, amount_fen) FROM ledger_transfer
+      WHERE transaction_id = posted.id ORDER BY 1
+  ))
+ORDER BY posted.id LIMIT 1000
+"""
 
 
 async def audit_by_hand(
@@ -118,6 +141,9 @@ async def audit_by_hand(
         *(list(ALONE), OPERATOR),
     ):
         detail = f"moves a wallet by {one['change_fen']} fen; that is what {one['acts']} acts say"
+        report.blame(RULE, one["subject"], detail)
+    for one in await rows(connection, RETURNED, *window.ids):
+        detail = f"takes back what was not paid out on receipt {one['receipt_no']}"
         report.blame(RULE, one["subject"], detail)
     for one in await rows(connection, NOT_DONE, *window.times, kinds, flows):
         report.blame(RULE, one["subject"], f"was approved, and no {one['kind']} was posted for it")

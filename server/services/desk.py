@@ -126,6 +126,25 @@ async def take_within(
 ) -> Posted:
     """Post a payment once a receipt and decide the supply; ReceiptUsedError for other facts."""
     site_id = await lock_open_tenancy(connection, payment.tenancy_id)
+    posted = await post_within(
+        connection, site_id, payment, paid_at=paid_at, now=now, taken_by=taken_by
+    )
+    if not posted.repeated:
+        await end_within(connection, [payment.tenancy_id])
+        await decide_within(connection, [payment.tenancy_id], now)
+    return posted
+
+
+async def post_within(
+    connection: Connection,
+    site_id: int,
+    payment: DeskPayment,
+    *,
+    paid_at: datetime,
+    now: datetime,
+    taken_by: str,
+) -> Posted:
+    """The payment and its receipt alone, under the tenancy's lock; raises ReceiptUsedError."""
     before = await taken_before(connection, site_id, payment)
     if before is not None:
         return before
@@ -140,8 +159,6 @@ async def take_within(
         *(site_id, payment.receipt_no, payment.tenancy_id, WALLETS[payment.wallet].value),
         *(payment.method, payment.amount_fen, taken_by, now, posted.transaction_id),
     )
-    await end_within(connection, [payment.tenancy_id])
-    await decide_within(connection, [payment.tenancy_id], now)
     return posted
 
 

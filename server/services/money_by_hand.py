@@ -17,6 +17,8 @@ from server.services import (
     case_decisions,
     desk,
     move_out_money,
+    move_out_payments,
+    move_out_returns,
     refund_payouts,
     refunds,
 )
@@ -224,4 +226,6 @@ KINDS: Mapping[str, Kind] = {
     case_decisions.CASE_CREDIT: Kind(Act.MONEY, case_decisions.carry_out),
     move_out_money.PAYOUT: Kind(Act.MONEY, move_out_money.pay_approved),
     move_out_money.WRITE_OFF: Kind(Act.MONEY, move_out_money.forgive_approved),
+    move_out_payments.DEBT_PAYMENT: Kind(Act.MONEY, move_out_payments.carry_out),
+    move_out_returns.PAYOUT_RETURN: Kind(Act.MONEY, move_out_returns.carry_out),
 }

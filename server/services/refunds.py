@@ -19,7 +19,7 @@ from server.services.balances import balances
 from server.services.locks import lock_tenancies
 from server.services.manager_acts import Deed, record_act
 from server.services.managers import Manager
-from server.services.move_out_money import Leaver, settled_fen
+from server.services.move_out_standing import Leaver, settled_fen
 from server.services.refund_starts import RefundWish, insert_refund, site_of, start_within
 from server.services.supply import decide_within
 from server.services.wallets import WALLETS

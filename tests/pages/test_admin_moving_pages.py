@@ -5,10 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.models.database import pool, rows, transaction
-from server.services.adjustments import Adjustment, adjust_within
-from server.services.settlement import close_days, settle_due
-from tests.api.test_admin_moving import read_meter
+from server.models.database import pool, rows
+from tests.api.test_admin_moving import owe_fixed_charges, read_meter
 from tests.http import http_client
 from tests.pages.conftest import OpenPage
 from tests.pages.mall import Mall
@@ -28,23 +26,6 @@ def now(mall: Mall) -> datetime:
     return mall.clock.at
 
 
-async def owe_fixed_charges(now: datetime) -> None:
-    """1.50 yuan less in the other wallet."""
-    [tenancy] = await rows(pool(), TENANCIES)
-    wish = Adjustment(tenancy["id"], -150, "电梯费", "fixed_charges")
-    async with transaction() as connection:
-        await adjust_within(connection, wish, key="lift", now=now)
-
-
-async def close_last_day(now: datetime) -> None:
-    """What collector and workers do after a move-out."""
-    await read_meter(now)
-    while await settle_due(now):
-        pass
-    while await close_days(now):
-        pass
-
-
 async def test_out_paid_and_the_next_one_in(mall: Mall, now: datetime, log_in: OpenPage) -> None:
     await owe_fixed_charges(now)
     page = await log_in("finance")
@@ -57,16 +38,35 @@ async def test_out_paid_and_the_next_one_in(mall: Mall, now: datetime, log_in: O
     await page.click("main form button")
     assert "等待退租时间之后的抄表读数" in await page.inner_text("main")
     assert await page.locator("input[name=amount]").count() == 0
-    await close_last_day(now)
-    await page.click("main .button.wide")  # look again
+    await page.click("main button.wide")
+    assert await page.locator("#waits").count() == 1, "no reading yet"
+    await read_meter(now)
+    await page.click("main button.wide")  # what is ready is closed before any worker comes
 
+    energy, fixed = "[aria-labelledby=w-electricity]", "[aria-labelledby=w-fixed_charges]"
     await page.fill("#receipt-electricity", "P-1")
-    await page.click("[aria-labelledby=w-electricity] button")
+    await page.click(f"{energy} button")
     assert await page.inner_text("[role=status]") == "已入账"
-    assert "已结清" in await page.inner_text("[aria-labelledby=w-electricity]")
+    assert "已结清" in await page.inner_text(energy)
+    await page.fill("#amount-fixed_charges", "1.51")
+    await page.check(f"{fixed} [value=bank_transfer]")
+    await page.fill("#receipt-fixed_charges", "R-1")
+    await page.click(f"{fixed} button")
+    assert await page.inner_text("[role=alert]") == "金额超过欠费"
+    await page.fill("#amount-fixed_charges", "1.00")  # the rest is as it was typed
+    await page.click(f"{fixed} button")
+    assert "−¥0.50" in await page.inner_text(fixed)
+    assert "银行转账 · 物业费" in await page.inner_text("[aria-labelledby=taken-title]")
+    await page.click(f"{fixed} summary")
     await page.fill("#reason-fixed_charges", "无法收回")
-    await page.click("[aria-labelledby=w-fixed_charges] button")
-    assert "¥0.00" in await page.inner_text("[aria-labelledby=w-fixed_charges]")
+    await page.click(f"{fixed} details button")
+    assert "¥0.00" in await page.inner_text(fixed)
+    await page.click("[aria-labelledby=paid-title] summary")
+    await page.fill("#back-1", "付错方式")
+    here = page.url
+    await page.click("[aria-labelledby=paid-title] button")
+    assert "付错方式" in await page.inner_text("main")
+    await page.goto(here)
 
     await page.click("a.back")
     assert "租约到期" in await page.inner_text("[aria-labelledby=acts-title]")

@@ -56,6 +56,7 @@ CODES = {
         "other_day_first",
         "day_not_over",
         "day_is_complete",
+        *("move_out_not_settled", "more_than_left", "more_than_owed", "already_reversed"),
         *("above_available", "not_to_pay", "case_decided", "not_for_this_case", "shop_needed"),
         *("no_such_payment", "above_payment"),
     ],

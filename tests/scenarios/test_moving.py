@@ -12,9 +12,12 @@ from server.services import bindings, order_queries
 from server.services.audit import audit
 from server.services.confirmations import confirm_reconnection
 from server.services.crediting import Outcome, credit
+from server.services.desk import DeskPayment
 from server.services.manager_acts import Role
 from server.services.managers import Manager
-from server.services.move_out_money import Leaver, NotSettledError, Payout, pay_out, standing_of
+from server.services.move_out_money import Payout, pay_out
+from server.services.move_out_payments import MoreThanOwedError, pay_debt
+from server.services.move_out_standing import Leaver, NotSettledError, standing_of
 from server.services.moving_in import MovedIn, MoveIn, move_in
 from server.services.moving_out import MovedOut, MoveOut, move_out
 from server.services.site_file import SiteFileError
@@ -148,6 +151,18 @@ async def test_the_light_that_the_former_lost_comes_back_by_policy(
         await confirm_reconnection(arrived.tenancy_id, world.now)
         await world.drive()
         assert world.meter.is_connected()
+
+    # the debt that cut it is still the former's, and may be paid at the desk, to the fen
+    former = Leaver(world.site_id, "A1", world.tenancy_id)
+    owed_fen = -(await standing_of(former)).available_fen["electricity"]
+    with pytest.raises(MoreThanOwedError):
+        await pay_debt(
+            former, DeskPayment(world.tenancy_id, owed_fen + 1, "cash", "R-1"), BOSS, world.now
+        )
+    await pay_debt(former, DeskPayment(world.tenancy_id, owed_fen, "cash", "R-1"), BOSS, world.now)
+    assert await wallet_fen(world.tenancy_id) == await wallet_fen(arrived.tenancy_id) == 0
+    assert owed_fen > 0
+    assert (await audit(lambda _: None)).passed
 
 
 async def test_a_hold_outlives_who_lived_there(world: World, tmp_path: Path) -> None:

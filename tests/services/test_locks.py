@@ -41,7 +41,8 @@ from server.services.manager_acts import Role
 from server.services.managers import Manager
 from server.services.meter_controls import set_permit_only
 from server.services.money_by_hand import ShopRef
-from server.services.move_out_money import Leaver, Payout, pay_out
+from server.services.move_out_money import Payout, pay_out
+from server.services.move_out_standing import Leaver
 from server.services.moving_in import MoveIn, move_in
 from server.services.moving_out import MoveOut, move_out
 from server.services.payment_attempts import Payer, TopUpOverError, change_method

@@ -13,10 +13,14 @@ from server.core.errors import MallwattError
 from server.models.database import pool, row, rows
 from server.services import money_by_hand
 from server.services.approvals import Approval, Decision, Outcome
+from server.services.desk import DeskPayment, receipts_of
 from server.services.fixed_charges import charge_due
 from server.services.manager_acts import Role
 from server.services.managers import Manager
-from server.services.move_out_money import Leaver, Payout, WriteOff, pay_out, standing_of, write_off
+from server.services.move_out_money import Payout, WriteOff, pay_out, write_off
+from server.services.move_out_payments import pay_debt
+from server.services.move_out_returns import paid_out, take_back
+from server.services.move_out_standing import Leaver, standing_of
 from server.services.moving_in import MoveIn, move_in
 from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, keep
@@ -78,6 +82,14 @@ class House:
         wish = WriteOff(wallet, amount_fen, "无法收回")
         return await write_off(self.leaver, wish, self.boss, self.now, key="k")
 
+    async def owe(self, amount_fen: int, receipt_no: str = "R-1", **more: str) -> Outcome:
+        facts = {"wallet": "fixed_charges", "method": "cash", **more}
+        payment = DeskPayment(1, amount_fen, receipt_no=receipt_no, **facts)
+        return await pay_debt(self.leaver, payment, self.boss, self.now)
+
+    async def take_back(self, receipt_no: str = "P-1", reason: str = "账号有误") -> Outcome:
+        return await take_back(self.leaver, receipt_no, reason, self.boss, self.now)
+
     async def approve(self, asked: Outcome) -> Approval:
         assert asked.approval_no is not None
         return await money_by_hand.decide(
@@ -112,6 +124,21 @@ async def house(database: None, tmp_path: Path) -> AsyncIterator[House]:
     assert await blamed() == []
 
 
+RETURN = "flow = 'move_out.returned'"
+FORGERIES = [
+    (
+        f"UPDATE ledger_transaction SET idempotency_key = 'x' WHERE {RETURN}",  # noqa: S608 - ours
+        "takes back what was not paid out on receipt P-1",
+    ),
+    (
+        f"""UPDATE ledger_transfer SET amount_fen = amount_fen + 1 WHERE transaction_id =
+        (SELECT id FROM ledger_transaction WHERE {RETURN})""",  # noqa: S608 - ours
+        "takes back what was not paid out on receipt P-1",
+    ),
+    ("DELETE FROM manager_act WHERE facts ->> 'kind' = 'move_out_return'", "by 520 fen; that is"),
+    ("DELETE FROM manager_act WHERE facts ->> 'kind' = 'move_out_payment'", "by 30 fen; that is"),
+    ("DELETE FROM manager_act WHERE act = 'desk_payment'", "by 50 fen; that is what 0 acts say"),
+]
 Refusal = tuple[Callable[[House], Awaitable[object]], str]
 LIVED_IN: list[Refusal] = [
     (lambda house: house.leave(house.now + timedelta(microseconds=1)), "in_future"),
@@ -126,6 +153,8 @@ LIVED_IN: list[Refusal] = [
     (lambda house: house.come(shop="A9"), "not_found"),
     (lambda house: house.pay(1), "not_moved_out"),
     (lambda house: house.forgive(1), "not_moved_out"),
+    (lambda house: house.owe(1), "not_moved_out"),
+    (lambda house: house.take_back(), "not_moved_out"),
 ]
 VACANT: list[Refusal] = [
     (lambda house: house.leave(LEFT + timedelta(seconds=1)), "vacant"),
@@ -145,6 +174,13 @@ VACANT: list[Refusal] = [
     (lambda house: house.forgive(99), "more_than_left"),
     (lambda house: house.forgive(100, "electricity"), "more_than_left"),
     (lambda house: house.forgive(0), "invalid_input"),
+    (lambda house: house.owe(101), "more_than_owed"),
+    (lambda house: house.owe(1, wallet="electricity"), "more_than_owed"),  # it is owed
+    (lambda house: house.owe(0), "invalid_input"),
+    (lambda house: house.owe(1, method="barter"), "invalid_input"),
+    (lambda house: house.owe(1, " R"), "invalid_input"),
+    (lambda house: house.take_back(), "not_found"),  # nothing was paid out
+    (lambda house: house.take_back(reason=" "), "reason_needed"),
     (lambda house: standing_of(replace(house.leaver, tenancy_id=9)), "not_found"),
     (lambda house: standing_of(replace(house.leaver, shop_code="A2")), "not_found"),
     (lambda house: standing_of(replace(house.leaver, site_id=9)), "not_found"),
@@ -170,6 +206,23 @@ async def test_what_is_refused_when_nobody_lives_there(house: House) -> None:
     while await close_days(house.now):
         pass
     await refused(house, VACANT)
+
+
+async def test_what_is_refused_of_what_was_paid_and_taken_back(house: House) -> None:
+    await house.leave()
+    await house.owe(60)
+    await house.pay(518, 2)
+    await house.approve(await house.take_back())
+    table: list[Refusal] = [
+        (lambda house: house.owe(41, "R-2"), "more_than_owed"),
+        (lambda house: house.owe(40), "receipt_used"),
+        (lambda house: house.owe(60, method="bank_transfer"), "receipt_used"),
+        (lambda house: house.take_back(), "already_reversed"),
+        (lambda house: house.take_back("R-1"), "not_found"),  # a payment, not a payout
+        (lambda house: house.pay(518, 2), "already_reversed"),  # the money is still to be paid
+    ]
+    await refused(house, table)
+    assert (await wallet_fen(1), await wallet_fen(1, FIXED)) == (520, -40)
 
 
 async def test_fixed_charges_that_are_taken_forbid_an_earlier_end(house: House) -> None:
@@ -206,6 +259,39 @@ async def test_above_the_limit_a_second_person_is_needed(house: House) -> None:
     assert (await wallet_fen(1), await wallet_fen(1, FIXED)) == (0, 0)
     assert (await house.pay(520)).transaction_id is not None, "the same receipt, done by now"
     assert await house.forgive(100) == owed
+
+
+async def test_a_debt_is_paid_and_a_payout_taken_back(house: House) -> None:
+    """By two where the limit says so, which counts with all that one took at the desk."""
+    await rows(pool(), """UPDATE site SET approval = '{"desk_payment_fen": 50}'""")
+    await house.leave()
+    paid = await house.owe(50)
+    assert paid == await house.owe(50), "once a receipt"
+    asked = await house.owe(30, "R-2")
+    assert (asked.transaction_id, await house.owe(30, "R-2")) == (None, asked)
+    too_much = await house.owe(30, "R-3", method="bank_transfer")
+    await house.approve(asked)
+    with pytest.raises(MallwattError) as refusal:
+        await house.approve(too_much)  # was owed when it was asked for
+    assert refusal.value.code == "more_than_owed"
+    assert await wallet_fen(1, FIXED) == -20
+
+    await house.pay(518, 2)
+    wrong = await house.take_back()
+    assert (await house.take_back(), await wallet_fen(1)) == (wrong, 0)
+    assert (await house.approve(wrong)).decided_by == "other"
+    assert await wallet_fen(1) == 520, "rounding included"
+    await house.pay(520, receipt_no="P-2", method="bank_transfer")
+    assert (await wallet_fen(1), await sum_of_all_accounts_fen()) == (0, 0)
+    listed = [(one.payout.receipt_no, one.is_returned) for one in await paid_out(house.leaver)]
+    assert listed == [("P-2", False), ("P-1", True)]
+    receipts = [(one.receipt_no, one.taken_by) for one in await receipts_of(1)]
+    assert receipts == [("R-2", "boss"), ("R-1", "boss")]
+    acts = await rows(pool(), "SELECT act FROM manager_act WHERE act NOT LIKE 'approval%'")
+    kinds = ["desk_payment", "move_out", "move_out_payout", "move_out_payout"]
+    assert sorted(one["act"] for one in acts) == kinds
+    for forgery, detail in FORGERIES:
+        assert detail in str(await blamed(forgery)), forgery
 
 
 async def test_what_was_agreed_is_refused_once_it_is_not_so_any_more(house: House) -> None:

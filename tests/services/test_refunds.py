@@ -16,7 +16,7 @@ from server.models.database import pool, rows, transaction
 from server.services import money_by_hand, refund_parts, refunds
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
 from server.services.audit import audit
-from server.services.move_out_money import NotSettledError
+from server.services.move_out_standing import NotSettledError
 from server.services.moving_out import MoveOut, move_out
 from server.services.payment_inbox import Kept, keep, settle
 from server.services.refund_starts import RefundWish
