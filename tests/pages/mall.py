@@ -30,7 +30,7 @@ from server.services.site_file import ProfileFacts
 from server.services.site_rules import forget_site_rules
 from server.services.wakeups import Wakeups
 from server.settings import load_settings
-from tests.databases import CopySchema, run_sql
+from tests.databases import CopySchema, close_lasting_pool, run_sql
 from tests.fakes.empty_site import empty_site
 from tests.fakes.login import FakeLogin
 from tests.fakes.payment_platform import FakeDirectory
@@ -325,6 +325,7 @@ async def lasting_mall(
     staged: Staged, tmp_path_factory: pytest.TempPathFactory, mall_port: int
 ) -> AsyncIterator[Mall]:
     """One served mall for all tests of a file; as it is for those that change nothing."""
+    await close_lasting_pool()
     await run_sql(staged.url, staged.put_back)
     forget_site_rules()
     forget_months()
