@@ -26,13 +26,14 @@ from server.handlers.paying import (
 from server.handlers.rendering import error_page, page, see_other
 from server.http.bodies import client_address, limited_address
 from server.http.context import WebContext
-from server.services import public_page
+from server.services import order_queries, public_page
 from server.services.payment_attempts import Payer
 from server.services.public_page import AnonymousChange, AnonymousOrder, PublicShop
 
 DOMAIN_CHECK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.txt", re.ASCII)
 CHECK_BYTES_MAX = 4_096
 TOKEN_MAX = 64
+PAID = "paid"  # the argument of whoever comes back from a platform, or says so
 # WeChat's H5 pay asks from which domain its payer came; the token in our path is not its business
 REFERRER = {"Referrer-Policy": "strict-origin"}
 
@@ -86,7 +87,9 @@ def _add_top_ups(room: Blueprint, context: WebContext) -> None:
             methods=(await _wanted_way(request, context, shop)).methods,
             address=limited_address(request),
             payer=Payer(
-                public_url, client_ip=client_address(request), return_url=f"{public_url}{here}"
+                public_url,
+                client_ip=client_address(request),
+                return_url=f"{public_url}{here}?{PAID}=1",
             ),
         )
         await public_page.change_method(no, wish, context.platforms, context.clock())
@@ -95,12 +98,15 @@ def _add_top_ups(room: Blueprint, context: WebContext) -> None:
     @room.get("/<token:str>/returns/<key:str>")
     async def come_back(_request: Request, token: str, key: str) -> HTTPResponse:
         shop = await find_shop(token)
-        return see_other(f"/s/{token}/top-ups/{await public_page.no_of_key(shop.shop_id, key)}")
+        no = await public_page.no_of_key(shop.shop_id, key)
+        return see_other(f"/s/{token}/top-ups/{no}?{PAID}=1")
 
     @room.get("/<token:str>/top-ups/<no:str>")
     async def get_top_up(request: Request, token: str, no: str) -> HTTPResponse:
         shop = await find_shop(token)
         found = await public_page.find_top_up(shop.shop_id, no)
+        if PAID in request.args:
+            await order_queries.ask_soon(no, context.clock())
         return page(
             request,
             context,

@@ -8,7 +8,7 @@ from datetime import datetime
 import structlog
 
 from payments.contract import PaymentError, PaymentPlatform, Platform, Trade, TradeStatus
-from server.core.top_ups.pace import is_forgotten, pause
+from server.core.top_ups.pace import FIRST, is_forgotten, pause
 from server.models.database import pool, rows
 from server.services.payment_attempts import close_and_ask
 from server.services.top_up_closing import end_attempt
@@ -27,6 +27,11 @@ RETURNING id, site_id, platform, merchant_id, out_trade_no, queries, created_at,
 """
 AGAIN = """
 UPDATE payment_order SET query_at = $2 WHERE id = $1 AND state IN ('waiting', 'closing')
+"""
+
+SOON = """
+UPDATE payment_order SET query_at = $2
+WHERE top_up_id = (SELECT id FROM top_up WHERE no = $1) AND query_at > $2
 """
 
 
@@ -64,6 +69,11 @@ async def take_due(platform: Platform, now: datetime, limit: int) -> Sequence[Du
         )
         for one in await rows(pool(), TAKE, platform.value, now, limit)
     ]
+
+
+async def ask_soon(no: str, now: datetime) -> None:
+    """The payer says that a top-up is paid: its platforms are asked as for a fresh code."""
+    await rows(pool(), SOON, no, now + FIRST)
 
 
 async def ask_platform(

@@ -55,7 +55,7 @@ async def test_the_platform_sends_the_payer_back_to_the_order(
     assert ordered.return_url is not None
     status_url = page.url.partition("?")[0]
     await page.goto(ordered.return_url)
-    assert page.url == status_url
+    assert page.url == f"{status_url}?paid=1"
 
 
 async def test_a_desktop_gets_both_codes_and_the_ticks_come_live(
@@ -114,7 +114,7 @@ async def test_without_script_one_pays_another_way_and_the_page_looks_by_itself(
     assert page.url.partition("?")[0] == order
     [by_wechat], [by_alipay] = (one.requests for one in mall.platforms.platforms.values())
     assert mall.platforms.wechat.trades[by_wechat.out_trade_no].status is TradeStatus.CLOSED
-    assert by_alipay.return_url == order
+    assert by_alipay.return_url == f"{order}?paid=1"
     pay_url = await page.get_attribute("#go", "href")
     assert pay_url == f"https://pay.example/{by_alipay.out_trade_no}"
     await mall.pay(order.rpartition("/")[2], ticks=2)
@@ -136,6 +136,20 @@ async def test_a_link_that_became_old_is_not_shown_and_a_fresh_one_is_made(
     assert await page.locator("#go").count() == 1
     first, again = mall.platforms.wechat.requests
     assert first.out_trade_no == again.out_trade_no
+
+
+async def test_who_says_paid_is_asked_for_at_once(mall: Mall) -> None:
+    form = {"nonce": "h" * 32, "amount_fen": "5000", "method": "alipay_wap"}
+    async with http_client(base_url=mall.url) as client:
+        answer = await client.post(f"/s/{await mall.token_of('A101')}/top-ups", data=form)
+        place = answer.headers["location"].partition("?")[0]
+        later = mall.clock() + timedelta(minutes=1)
+        await database.rows(database.pool(), "UPDATE payment_order SET query_at = $1", later)
+        for argument, soon in (("pay=1", False), ("paid=1", True)):
+            assert (await client.get(f"{place}?{argument}")).status_code == 200
+            asked = await database.row(database.pool(), "SELECT query_at FROM payment_order")
+            assert asked is not None
+            assert (asked["query_at"] < mall.clock() + timedelta(seconds=3)) is soon
 
 
 async def test_the_time_to_pay_runs_out_on_the_screen(mall: Mall, open_page: OpenPage) -> None:
