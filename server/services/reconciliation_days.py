@@ -1,5 +1,6 @@
 """A merchant's days and bills as they are kept, and our own lines beside them."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -203,12 +204,12 @@ async def forget_old_lines(now: datetime) -> None:
 
 
 async def look(connection: Connection, merchant: Merchant, day_id: int, day: date) -> Seen:
-    """Compare a day whose bill is kept with what the books have now."""
+    """Compare a day whose bill is kept with what the books have now.
+
+    A large bill is read and compared in threads: others are credited meanwhile.
+    """
     found = await rows(connection, LINES, day_id)
-    bill = [_bill_line(one) for one in found]
-    line_ids: dict[BillLine, list[int]] = {}
-    for line, one in zip(bill, found, strict=True):
-        line_ids.setdefault(line, []).append(one["id"])
+    bill, line_ids = await asyncio.to_thread(_bill_lines, found)
     paid = [one.number for one in bill if one.way is Way.PAYMENT]
     back = [one for one in bill if one.way is Way.REFUND]
     numbers, trades = [one.number for one in back], [one.out_trade_no for one in back]
@@ -219,12 +220,20 @@ async def look(connection: Connection, merchant: Merchant, day_id: int, day: dat
     due = [one.number for one in ours if one.is_due]
     others = await rows(connection, ELSEWHERE, *merchant.names, day_id, due)
     elsewhere = {one["number"] for one in others} | {one["our_number"] for one in others}
-    comparison = compare(ours, bill, elsewhere)
+    comparison = await asyncio.to_thread(compare, ours, bill, elsewhere)
     owners = {one["out_trade_no"]: Owner(one["site_id"], None) for one in (*payments, *refunds)}
     asked = [one.line.out_trade_no for one in comparison.differences]
     placed = await rows(connection, PLACED, *merchant.names, asked)
     owners |= {one["out_trade_no"]: Owner(one["site_id"], one["tenancy_id"]) for one in placed}
     return Seen(comparison, owners, line_ids)
+
+
+def _bill_lines(found: Sequence[Row]) -> tuple[list[BillLine], dict[BillLine, list[int]]]:
+    bill = [_bill_line(one) for one in found]
+    line_ids: dict[BillLine, list[int]] = {}
+    for line, one in zip(bill, found, strict=True):
+        line_ids.setdefault(line, []).append(one["id"])
+    return bill, line_ids
 
 
 def _bill_line(found: Row) -> BillLine:

@@ -213,6 +213,29 @@ def _net(line: OurLine | BillLine | None) -> int:
     return line.amount_fen if line.way is PAID else -line.amount_fen
 
 
+def cured(mine: list[OurLine], found: Comparison) -> list[OurLine]:
+    """What the books have once all that only the bill had was credited or recorded."""
+    return mine + [
+        OurLine(
+            *(one.bill.way, one.bill.number, one.bill.out_trade_no, one.bill.amount_fen),
+            None if one.bill.way is PAID else DONE,
+        )
+        for one in found.differences
+        if one.ours is None and one.bill is not None
+    ]
+
+
+@given(OURS, BILL.map(lambda lines: list({(one.way, one.number): one for one in lines}.values())))
+def test_a_cure_ends_its_difference_and_does_nothing_twice(
+    mine: list[OurLine], bill: list[BillLine]
+) -> None:
+    first = compare(mine, bill)
+    after = cured(mine, first)
+    second = compare(after, bill)
+    assert [one for one in first.differences if one.ours is not None] == second.differences
+    assert cured(after, second) == after
+
+
 def test_a_refund_that_came_to_nothing_counts_nowhere() -> None:
     found = compare(
         [ours(), ours("r1", state=FAILED), ours("r2", state=FAILED)],
