@@ -263,6 +263,10 @@ async def test_the_nameless_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
         callers = [await Dtu(lambda _: []).dial(listener.port) for _ in range(5)]
         await until(lambda: listener.refused[RefusalReason.TOO_MANY] == 2)
         await until(lambda: listener.refused[RefusalReason.SILENT] == 3)
+        await until(lambda: all(caller.hung_up.is_set() for caller in callers))
+        callers.append(await Dtu(lambda _: []).dial(listener.port))  # there is room again
+        await until(lambda: listener.refused[RefusalReason.SILENT] == 4)
+        assert listener.refused[RefusalReason.TOO_MANY] == 2
         for caller in callers:
             caller.close()
 
