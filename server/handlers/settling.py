@@ -7,6 +7,7 @@ import structlog
 from server.http.context import WebContext
 from server.services import payment_inbox
 from server.services.announce import announce_tenancies
+from server.services.crediting import Credited
 from server.services.wakeups import INBOX
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ class Settling:
 
     async def _settle(self, notice_id: int) -> None:
         credited = await payment_inbox.settle(notice_id, self._context.clock())
-        if credited is not None and credited.tenancy_id is not None:
+        if isinstance(credited, Credited) and credited.tenancy_id is not None:
             await announce_tenancies(self._context.wakeups, [credited.tenancy_id])
 
     def _settled(self, task: asyncio.Task[None]) -> None:

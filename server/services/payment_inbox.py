@@ -22,7 +22,7 @@ from server.models.database import Row, from_json, pool, row, rows, to_json, tra
 from server.services.crediting import Credited, Outcome, credit_within
 from server.services.group_commit import GroupCommit
 from server.services.payment_cases import NewCase, open_case
-from server.services.refund_parts import told_within
+from server.services.refund_parts import is_doubtful, told_within
 
 NUMBER_MAX = 64
 GROUP_MAX = 128  # notices in one commit
@@ -85,6 +85,16 @@ class Told:
     platform: PaymentPlatform
     notice: Notice | RefundNotice
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A kept notice that may be older than what is known: its platform is to be asked."""
+
+    notice_id: int
+    site_id: int
+    platform: Platform
+    refund: Refund
 
 
 class Intake:
@@ -172,8 +182,14 @@ async def claim_open(now: datetime, limit: int) -> Sequence[int]:
         return [one["id"] for one in await rows(connection, CLAIM, now, limit)]
 
 
-async def settle(notice_id: int, now: datetime) -> Credited | None:
-    """Do what a kept notice says, credit or refund; None where that is done already."""
+async def settle(
+    notice_id: int, now: datetime, *, asked: Refund | None = None
+) -> Credited | Doubt | None:
+    """Do what a kept notice says, credit or refund; None where that is done already.
+
+    A Doubt, and nothing done, where the platform has to be asked first: call it again with what was
+    `asked`.
+    """
     async with transaction() as connection:
         notice = await row(connection, OPEN, notice_id)
         if notice is None:
@@ -182,7 +198,10 @@ async def settle(notice_id: int, now: datetime) -> Credited | None:
         if notice["out_refund_no"] is None:
             credited = await credit_within(connection, site_id, platform, _trade(notice), now)
         else:
-            tenancy_id = await told_within(connection, site_id, platform, _refund(notice), now)
+            refund = asked or _refund(notice)
+            if asked is None and await is_doubtful(connection, refund):
+                return Doubt(notice_id, site_id, platform, refund)
+            tenancy_id = await told_within(connection, site_id, platform, refund, now)
             credited = Credited(Outcome.REFUND_TOLD, tenancy_id)
         await rows(connection, SETTLED, notice_id, now, credited.outcome.value)
         return credited

@@ -81,6 +81,7 @@ SELECT part.id, part.site_id, part.refund_id, part.out_refund_no, refund.tenancy
 FROM refund_part part
 JOIN refund ON refund.id = part.refund_id
 """
+STATE = "SELECT state FROM refund_part WHERE out_refund_no = $1"
 BY_NUMBER = f"{FIND} WHERE part.out_refund_no = $1"
 PAYER = """
 SELECT payment_order.site_id, top_up.tenancy_id
@@ -116,6 +117,13 @@ SAID: Mapping[RefundStatus, PartEvent] = MappingProxyType(
         RefundStatus.SUCCEEDED: PartEvent.SUCCEEDED,
         RefundStatus.CLOSED: PartEvent.CLOSED,
         RefundStatus.ABNORMAL: PartEvent.TURNED_ABNORMAL,
+    }
+)
+
+LAST_WORDS: Mapping[str, RefundStatus] = MappingProxyType(
+    {
+        PartState.DONE.value: RefundStatus.SUCCEEDED,
+        PartState.ABNORMAL.value: RefundStatus.ABNORMAL,
     }
 )
 
@@ -211,6 +219,17 @@ async def take_in(out_refund_no: str, said: Said, now: datetime) -> int | None:
     """Do what follows from a word about a part; whose pages should hear of it."""
     async with transaction() as connection:
         return await take_in_within(connection, out_refund_no, said, now)
+
+
+async def is_doubtful(connection: Connection, refund: Refund) -> bool:
+    """Whether a notice says something else of a part than what a platform said of it at last.
+
+    It may be older than that, and have been on its way or in the inbox since: the platform is to
+    be asked before it is believed that money came back, or arrived after all.
+    """
+    known = await row(connection, STATE, refund.out_refund_no)
+    state: str = known["state"] if known is not None else ""
+    return state in LAST_WORDS and refund.status is not LAST_WORDS[state]
 
 
 async def told_within(

@@ -1,11 +1,16 @@
 """Crediting kept notices, and asking the platforms about orders that stay undecided."""
 
-from payments.contract import Platform
+import structlog
+
+from payments.contract import PaymentError, Platform
 from server.services import order_queries, payment_inbox
 from server.services.announce import announce_tenancies
-from server.services.crediting import credit
+from server.services.crediting import Credited, credit
+from server.services.payment_inbox import Doubt
 from server.workers.apart import do_each, keep_full
 from server.workers.context import WorkContext
+
+log = structlog.get_logger(__name__)
 
 NOTICES_AT_ONCE = 8
 QUERIES_AT_ONCE = 8  # of one platform
@@ -17,11 +22,26 @@ async def settle_notices(context: WorkContext) -> int:
 
     async def settle(notice_id: int) -> None:
         credited = await payment_inbox.settle(notice_id, context.clock())
-        if credited is not None and credited.tenancy_id is not None:
+        if isinstance(credited, Doubt):
+            credited = await _ask_first(context, credited)
+        if isinstance(credited, Credited) and credited.tenancy_id is not None:
             await announce_tenancies(context.wakeups, [credited.tenancy_id])
 
     claimed = await payment_inbox.claim_open(context.clock(), NOTICES_AT_ONCE)
     return await do_each("inbox", {one: one for one in claimed}, settle)
+
+
+async def _ask_first(context: WorkContext, doubt: Doubt) -> Credited | Doubt | None:
+    """Settle a notice by what its platform says now; without an answer it comes again."""
+    platform, told = await context.platforms.of_site(doubt.site_id, doubt.platform), doubt.refund
+    if platform is None or platform.merchant_id != told.merchant_id:
+        return None
+    try:
+        asked = await platform.query_refund(told.out_trade_no, told.out_refund_no, context.clock())
+    except PaymentError as error:
+        log.info("refund query failed", out_refund_no=told.out_refund_no, code=error.code)
+        return None
+    return await payment_inbox.settle(doubt.notice_id, context.clock(), asked=asked)
 
 
 async def query_orders(context: WorkContext, platform: Platform) -> int:

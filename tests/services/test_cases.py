@@ -20,6 +20,7 @@ from server.services.desk import DeskPayment
 from server.services.payment_attempts import Payer, change_method
 from server.services.payment_inbox import Kept, keep, settle
 from server.services.refund_payouts import PaidOutError
+from server.workers.inbox import settle_notices
 from tests.fakes.refunding import Refunding, refunding
 from tests.scenarios.world import World, local
 from tests.services.money import sum_of_all_accounts_fen, wallet_fen
@@ -333,7 +334,7 @@ async def test_what_a_bank_sent_back_after_all_is_paid_out_or_given_back(
         notice = office.wechat.refund_notice_of(refund)
         _, notice_id = await keep(office.world.site_id, office.wechat, notice, office.world.now)
         assert notice_id is not None
-        await settle(notice_id, office.world.now)
+        await settle_notices(office.context)
     await proved(office)
     await decide(office, "refund_returned", decision)
     with pytest.raises(DecidedError):

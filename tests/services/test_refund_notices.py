@@ -1,6 +1,7 @@
 """A platform's word about a refund: kept, answered, and looked at once."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -8,9 +9,12 @@ from payments.contract import Refund, RefundStatus
 from server.models.database import pool, rows
 from server.services import payment_inbox
 from server.services.crediting import Credited, Outcome
-from server.services.payment_inbox import Kept
+from server.services.payment_inbox import Doubt, Kept
+from server.workers.inbox import settle_notices
+from tests.fakes.refunding import refunding
 from tests.scenarios.world import World, local
 
+UNSETTLED = "SELECT id FROM payment_notice WHERE settled_at IS NULL"
 FOREIGN = Refund("of-somebody", "trade", RefundStatus.SUCCEEDED, "merchant-wechat", 300)
 
 
@@ -49,3 +53,52 @@ async def test_another_merchants_refund_contradicts(
     assert kept == (Kept.CONTRADICTED, None)
     assert await rows(pool(), "SELECT kind FROM payment_case") == [{"kind": "other_merchant"}]
     assert await rows(pool(), "SELECT 1 AS some FROM payment_notice") == []
+
+
+@pytest.mark.parametrize("late", [RefundStatus.ABNORMAL, RefundStatus.CLOSED])
+async def test_an_old_word_about_a_refund_that_is_done_is_asked_about_first(
+    world: World, tmp_path_factory: pytest.TempPathFactory, late: RefundStatus
+) -> None:
+    """Else what the payer has would be called sent back, and be given to the wallet as well."""
+    await world.open(tmp_path_factory.mktemp("mall"), balance_fen=0)
+    office = await refunding(world)
+    await world.pay(5_000)
+    await office.ask(2_000)
+    await office.work()
+    (number,) = office.wechat.refunds
+    old = office.wechat.refund_notice_of(office.wechat.finish(number, late, world.now))
+    office.wechat.finish(number, RefundStatus.SUCCEEDED, world.now)
+    await office.work(after_s=60)
+    assert await office.parts() == [("done", 2_000, "wechat")]
+    _, notice_id = await payment_inbox.keep(world.site_id, office.wechat, old, world.now)
+    assert notice_id is not None
+    assert isinstance(await payment_inbox.settle(notice_id, world.now), Doubt)
+    office.wechat.down = True
+    await settle_notices(office.context)
+    assert await rows(pool(), UNSETTLED) == [{"id": notice_id}]
+    office.wechat.down = False
+    world.now += timedelta(seconds=5)
+    await settle_notices(office.context)
+    assert await rows(pool(), UNSETTLED) == []
+    assert await rows(pool(), "SELECT kind FROM payment_case") == []
+    assert await office.parts() == [("done", 2_000, "wechat")]
+
+
+async def test_an_old_success_does_not_end_what_came_back_since(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The notice that it was done comes after the one that the bank sent it back."""
+    await world.open(tmp_path_factory.mktemp("mall"), balance_fen=0)
+    office = await refunding(world)
+    await world.pay(5_000)
+    await office.ask(2_000)
+    await office.work()
+    (number,) = office.wechat.refunds
+    for status in (RefundStatus.SUCCEEDED, RefundStatus.ABNORMAL):
+        told = office.wechat.refund_notice_of(office.wechat.finish(number, status, world.now))
+        await payment_inbox.keep(world.site_id, office.wechat, told, world.now)
+    await office.work(after_s=60)
+    assert await office.parts() == [("abnormal", 2_000, "wechat")]
+    await settle_notices(office.context)
+    assert await rows(pool(), UNSETTLED) == []
+    assert await office.parts() == [("abnormal", 2_000, "wechat")]
