@@ -90,6 +90,7 @@ def _payer(call: Call, method: Method) -> Payer:
         public_url=call.context.settings.public_url,
         client_ip=client_address(call.request),
         payer_id=call.user.openid if method is Method.WECHAT_JSAPI else None,
+        user_id=call.user.id,
     )
 
 

@@ -61,12 +61,13 @@ UPDATE payment_order SET payment = $2::jsonb, payment_at = $3 WHERE id = $1 RETU
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Who pays from where, and where the platform finds us; `payer_id`: the openid."""
+    """Who pays from where, and where the platform finds us; `payer_id`: the user's openid."""
 
     public_url: str
     client_ip: str | None = None
     payer_id: str | None = None
     return_url: str | None = None
+    user_id: int | None = None
 
 
 class MethodUnavailableError(ConflictError):
@@ -112,9 +113,11 @@ async def change_method(
 
     Where the attempt before turns out to be paid no new one is offered: its payment arrives.
     """
-    found = await row(pool(), "SELECT site_id FROM top_up WHERE no = $1", no)
+    found = await row(pool(), "SELECT site_id, user_id FROM top_up WHERE no = $1", no)
     if found is None:
         raise NotFoundError("no such top-up")
+    if method is Method.WECHAT_JSAPI and payer.user_id != found["user_id"]:
+        raise MethodUnavailableError("WeChat takes it from the one alone who ordered")
     merchant = await merchant_for(platforms, found["site_id"], method, payer)
     async with transaction() as connection:
         top_up = await row(connection, LOCK_TOP_UP, no)

@@ -176,3 +176,15 @@ async def test_a_top_up_given_up_makes_room_and_takes_no_other_method(town: Town
     assert (over.status_code, over.json()["code"]) == (409, "top_up_over")
     again = await ann.order(shop_id, "k-1", amount_fen=room_fen)
     assert (again.json()["status"], again.json()["payment"]) == ("closed", None)
+
+
+async def test_what_ann_ordered_bob_pays_by_another_method_than_her_wechat(town: Town) -> None:
+    """WeChat's order in the mini-program names its payer, and takes the money from nobody else."""
+    ann, shop_id = await town.tenant("ann", "A1")
+    bob, _ = await town.tenant("bob", "A1")
+    path = f"/top-ups/{(await ann.order(shop_id, 'k-1')).json()['top_up_no']}/attempts"
+    refused = await bob.post(path, json={"method": "wechat_jsapi"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "method_unavailable")
+    assert (await bob.post(path, json={"method": "wechat_native"})).status_code == 201
+    back = await ann.post(path, json={"method": "wechat_jsapi"})
+    assert set(back.json()["payment"]) == {"package", "out_trade_no"}
