@@ -35,6 +35,7 @@ ORDER BY id
 ON CONFLICT (tenancy_id) DO UPDATE
     SET first_day = least(settlement_due.first_day, excluded.first_day)
 """
+ALL_TENANCIES = "SELECT id FROM tenancy WHERE site_id = $1"
 TENANCIES = """
 SELECT tenancy.id, first_open_day, (opened_at AT TIME ZONE site.timezone)::date AS opened_on
 FROM tenancy JOIN site ON site.id = tenancy.site_id
@@ -95,8 +96,9 @@ async def learn_holidays(now: datetime) -> None:
         first = date(site["holidays_until"] + 1, 1, 1)
         async with transaction() as connection:
             await rows(connection, RESETTLE, site["id"], now, first)
+            held = await rows(connection, ALL_TENANCIES, site["id"])
+            await lock_tenancies(connection, [one["id"] for one in held])
             found = await rows(connection, TENANCIES, site["id"], first)
-            await lock_tenancies(connection, [one["id"] for one in found])
             first_days = {one["id"]: max(first, one["opened_on"]) for one in found}
             await mark_closed_days(connection, first_days, now)
             await rows(connection, LEARNED, site["id"], known)
