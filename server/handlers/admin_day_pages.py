@@ -82,7 +82,11 @@ async def _close(
     token = form_text(request, "act_token", length_max=64)
     await manager_acts.redeem_token(token, manager.id, CLOSE_ACT, _decided_on(known), now)
     closed = await close_estimated(
-        shop.site_id, shop.code, day, actor=manager.name, reason=reason, now=now
+        *(shop.site_id, shop.code, day),
+        actor=manager.name,
+        reason=reason,
+        now=now,
+        tenancy_id=known.tenancy_id,
     )
     return closed.tenancy_id
 

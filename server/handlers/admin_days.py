@@ -18,10 +18,14 @@ from server.services.manager_acts import Act
 
 
 class EstimatedClosing(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /shops/{code}/estimated-closes; the day is the next one that has no statement."""
+    """POST /shops/{code}/estimated-closes; the day is the next one that has no statement.
+
+    With `tenancy_id` the same again closes nothing of another tenancy that shares the day.
+    """
 
     day: date
     reason: Reason
+    tenancy_id: int | None = None
 
 
 class DayClosed(msgspec.Struct):
@@ -62,6 +66,7 @@ def blueprint(context: WebContext) -> Blueprint:
             actor=manager.name,
             reason=body.reason,
             now=context.clock(),
+            tenancy_id=body.tenancy_id,
         )
         await announce_tenancies(context.wakeups, [closed.tenancy_id])
         answer = {

@@ -70,9 +70,16 @@ async def preview_close(site_id: int, shop_code: str, day: date, now: datetime) 
 
 
 async def close_estimated(
-    site_id: int, shop_code: str, day: date, *, actor: str, reason: str, now: datetime
+    site_id: int,
+    shop_code: str,
+    day: date,
+    *,
+    actor: str,
+    reason: str,
+    now: datetime,
+    tenancy_id: int | None = None,
 ) -> EstimatedClose:
-    """Close the next day of a shop that waits for readings.
+    """Close the next day of a shop that waits for readings, once where `tenancy_id` says whose.
 
     Raises NotFoundError; ConflictError where it is not its turn, or it closes by itself.
     """
@@ -81,7 +88,7 @@ async def close_estimated(
     await ensure_months("statement", {datetime(day.year, day.month, day.day, 12, tzinfo=UTC)})
     async with transaction() as connection:
         await rows(connection, METERS, site_id, shop_code)
-        work, settled = await _next_day(connection, site_id, shop_code, day, now)
+        work, settled = await _next_day(connection, site_id, shop_code, day, now, tenancy_id)
         await close_within(connection, [(work, settled)], now)
         facts = {
             "tenancy_id": work.tenancy["id"],
@@ -108,16 +115,24 @@ async def _waiting(connection: Connection, site_id: int, shop_code: str, day: da
 
 
 async def _next_day(
-    connection: Connection, site_id: int, shop_code: str, day: date, now: datetime
+    connection: Connection,
+    site_id: int,
+    shop_code: str,
+    day: date,
+    now: datetime,
+    tenancy_id: int | None = None,
 ) -> tuple[Work, DaySettlement]:
     """The tenancy whose turn this day is, locked, and the day as far as it is known.
 
-    Where two share a day, whoever was there first: the other is asked for again.
+    Where two share a day and nobody says whose, that of who was there first.
     """
     found = await _waiting(connection, site_id, shop_code, day)
     await lock_tenancies(connection, found)
     waiting = await _waiting(connection, site_id, shop_code, day)
-    [one] = await gather(connection, {min(waiting): date.min}, 1)
+    whose = min(waiting) if tenancy_id is None else tenancy_id
+    if whose not in waiting:
+        raise ConflictError(f"{day} is not next of tenancy {whose}", code="other_day_first")
+    [one] = await gather(connection, {whose: date.min}, 1)
     if day >= local_day(now, one.rules.zone):
         raise ConflictError(f"{day} is not over", code="day_not_over")
     version = version_on(one.versions, day)

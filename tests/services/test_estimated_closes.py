@@ -13,6 +13,10 @@ from server.services.correction_marks import mark_closed_days
 from server.services.corrections import correct_due
 from server.services.estimated_closes import EstimatedClose, close_estimated, preview_close
 from server.services.fixed_charges import put_charging_aside
+from server.services.manager_acts import Role
+from server.services.managers import Manager
+from server.services.moving_in import MoveIn, move_in
+from server.services.moving_out import MoveOut, move_out
 from server.services.readings import NewReading, keep
 from server.services.settlement import project_within, put_aside, settle_due
 from server.services.waiting_days import Why, waiting_days
@@ -44,9 +48,15 @@ async def silent_since_six(world: World, folder: Path) -> None:
     assert await world.close() == 0
 
 
-async def close(world: World, day: str, reason: str = "meter burnt") -> EstimatedClose:
+async def close(
+    world: World, day: str, reason: str = "meter burnt", *, whose: int | None = None
+) -> EstimatedClose:
     return await close_estimated(
-        world.site_id, "A1", date.fromisoformat(day), actor="wang", reason=reason, now=world.now
+        *(world.site_id, "A1", date.fromisoformat(day)),
+        actor="wang",
+        reason=reason,
+        now=world.now,
+        tenancy_id=whose,
     )
 
 
@@ -232,3 +242,18 @@ async def test_what_failed_of_days_that_are_over_is_told(world: World, tmp_path:
 async def settle_again(tenancy_id: int, now: datetime) -> None:
     async with transaction() as connection:
         await project_within(connection, {tenancy_id: date.min}, now)
+
+
+async def test_the_same_close_again_closes_nobody_elses_day(world: World, tmp_path: Path) -> None:
+    """Two tenancies share a day; a second click on the one's is no click on the other's."""
+    await silent_since_six(world, tmp_path)
+    boss = Manager(1, "boss", Role.OWNER, None)
+    noon = local("2026-05-20 12:00")
+    await move_out(MoveOut(world.site_id, "A1", noon, "x"), boss, world.now)
+    made = await move_in(MoveIn(world.site_id, "A1", noon, "x"), boss, world.now)
+    first = await close(world, "2026-05-20", whose=made.tenancy_id)
+    assert first.tenancy_id == made.tenancy_id
+    with pytest.raises(ConflictError) as caught:
+        await close(world, "2026-05-20", whose=made.tenancy_id)
+    assert caught.value.code == "other_day_first"
+    assert len(await days()) == 1
