@@ -86,7 +86,7 @@ PAYMENTS = """
 SELECT 'payment ' || credit.platform || ':' || credit.transaction_id AS subject,
     credit.amount_fen, sum(part.amount_fen)::text AS taken_fen
 FROM payment_credit credit JOIN refund_part part ON part.credit_id = credit.id
-WHERE part.state <> 'failed' GROUP BY credit.id
+WHERE part.state NOT IN ('failed', 'replaced') GROUP BY credit.id
 HAVING sum(part.amount_fen) > credit.amount_fen ORDER BY credit.id LIMIT 1000
 """
 TOP_UPS = """

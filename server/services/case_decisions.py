@@ -24,6 +24,7 @@ from server.services.manager_acts import Deed, check_reason, record_act
 from server.services.managers import Manager
 from server.services.payment_cases import close_case, mark_decided
 from server.services.refund_parts import Said, lock_part, take_in_within
+from server.services.refund_payouts import withdraw_by_hand
 from server.services.refund_starts import (
     RefundWish,
     case_refund_within,
@@ -54,7 +55,8 @@ SELECT credit.id AS credit_id, credit.platform, credit.merchant_id, credit.out_t
     credit.amount_fen, posted.flow, top_up.tenancy_id, top_up.wallet, held.id AS case_id,
     held.decided_at IS NULL AND held.closed_at IS NULL AS is_open,
     credit.amount_fen - coalesce((SELECT sum(part.amount_fen) FROM refund_part part
-        WHERE part.credit_id = credit.id AND part.state <> 'failed'), 0)::bigint AS left_fen,
+        WHERE part.credit_id = credit.id AND part.state NOT IN ('failed', 'replaced')), 0)::bigint
+        AS left_fen,
     EXISTS (SELECT 1 FROM refund_part WHERE out_refund_no = $4) AS is_known
 FROM payment_credit credit
 JOIN ledger_transaction posted ON posted.id = credit.ledger_transaction_id
@@ -273,10 +275,11 @@ async def _record_outside(
     connection: Connection, case: Row, manager: Manager, verdict: Verdict, now: datetime
 ) -> None:
     """Money went back without us: out of the wallet, or of the suspense, that has it."""
+    facts = from_json(case["facts"])
+    await withdraw_by_hand(connection, facts.get("out_refund_no"), now)
     payment = await _payment(connection, case)
     if payment is None:
         raise ConflictError("no payment of ours", code="no_such_payment")
-    facts = from_json(case["facts"])
     amount_fen = verdict.amount_fen or facts.get("refund_fen") or payment["left_fen"]
     if not 1 <= amount_fen <= payment["left_fen"]:
         raise ConflictError(f"{payment['left_fen']} fen are left of it", code="above_payment")

@@ -52,7 +52,7 @@ from server.services.supply import decide_within
 
 log = structlog.get_logger(__name__)
 
-OUTSIDE = "refunded_outside"
+OUTSIDE = Attention.OUTSIDE.value
 ABNORMAL_CASE = Attention.ABNORMAL.value
 CODE_MAX = 64
 
@@ -244,8 +244,14 @@ async def told_within(
         return await take_in_within(
             connection, refund.out_refund_no, Said(SAID[refund.status], refund), now
         )
-    if refund.status in (RefundStatus.UNKNOWN, RefundStatus.CLOSED):
-        return None  # nothing went back
+    if refund.status not in (RefundStatus.UNKNOWN, RefundStatus.CLOSED):  # else nothing went back
+        await _show_outside(connection, site_id, platform, refund, now)
+    return None
+
+
+async def _show_outside(
+    connection: Connection, site_id: int, platform: Platform, refund: Refund, now: datetime
+) -> None:
     names = (platform.value, refund.merchant_id, refund.out_trade_no)
     payer = await row(connection, PAYER, *names)
     facts = {
@@ -260,7 +266,6 @@ async def told_within(
     tenancy_id = payer["tenancy_id"] if payer else None
     owner_id = payer["site_id"] if payer else site_id
     await open_case(connection, NewCase(owner_id, OUTSIDE, subject, facts, tenancy_id), now)
-    return None
 
 
 async def take_in_within(
@@ -361,6 +366,10 @@ async def _show(
     if attention is Attention.FAILED and part["wallet"] is None:
         return
     told = said.refund
+    if attention is Attention.OUTSIDE and told is not None:
+        platform = Platform(part["platform"])
+        await _show_outside(connection, part["site_id"], platform, told, now)
+        return
     facts = {
         "platform": part["platform"],
         "refund_no": part["no"],

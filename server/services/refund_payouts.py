@@ -10,12 +10,26 @@ from server.services.approvals import Approval, Ask, Outcome
 from server.services.desk import METHODS
 from server.services.manager_acts import Deed, record_act
 from server.services.managers import Manager
-from server.services.refund_parts import Said, lock_part, take_in_within
+from server.services.refund_parts import OUTSIDE, Said, lock_part, take_in_within
 
 PAYOUT = "refund_payout"
 REFERENCE_MAX = 64
 SHOP = """
 SELECT shop.code FROM tenancy JOIN shop ON shop.id = tenancy.shop_id WHERE tenancy.id = $1
+"""
+# A part that stands for one of the same refund of which the platform says that it did give back,
+# and a manager has not said yet what to make of that.
+GIVEN_BACK = """
+SELECT 1 AS some FROM refund_part part JOIN payment_case told ON told.site_id = part.site_id
+    AND told.kind = $2 AND told.subject = part.platform || ':' || part.out_refund_no
+WHERE part.refund_id = $1 AND part.state = 'replaced' AND told.decided_at IS NULL LIMIT 1
+"""
+INSTEAD = """
+SELECT by_hand.out_refund_no FROM refund_part part
+JOIN refund_part by_hand ON by_hand.refund_id = part.refund_id
+    AND by_hand.credit_id IS NULL AND by_hand.amount_fen = part.amount_fen
+WHERE part.out_refund_no = $1 AND part.state = 'replaced' AND by_hand.state = 'to_pay'
+ORDER BY by_hand.id DESC LIMIT 1
 """
 PAID = "UPDATE refund_part SET method = $2, reference = $3, paid_by = $4 WHERE id = $1"
 
@@ -99,8 +113,19 @@ async def _ask(connection: Connection, part: Row, method: str, reference: str) -
     return Ask(part["site_id"], PAYOUT, tenancy_id, subject, part["reason"], key, False, facts)  # noqa: FBT003  may be asked for again
 
 
+async def withdraw_by_hand(
+    connection: Connection, out_refund_no: str | None, now: datetime
+) -> None:
+    """What was to be paid by hand instead of a part that the platform gave back after all."""
+    instead = await row(connection, INSTEAD, out_refund_no)
+    if instead is not None:
+        await take_in_within(connection, instead["out_refund_no"], Said(PartEvent.GIVEN_BACK), now)
+
+
 async def _pay(
     connection: Connection, part: Row, method: str, reference: str, paid_by: str, now: datetime
 ) -> None:
+    if await row(connection, GIVEN_BACK, part["refund_id"], OUTSIDE) is not None:
+        raise PaidOutError("the platform gave it back: decide that case first")
     await rows(connection, PAID, part["id"], method, reference, paid_by)
     await take_in_within(connection, part["out_refund_no"], Said(PartEvent.PAID_OUT), now)

@@ -67,7 +67,8 @@ def test_money_moves_once_and_only_where_a_part_ends() -> None:
 def test_what_was_done_and_comes_back_is_no_contradiction() -> None:
     for event in (PartEvent.CLOSED, PartEvent.TURNED_ABNORMAL):
         assert step(PartState.DONE, event).attention is Attention.RETURNED
-    assert step(PartState.FAILED, PartEvent.SUCCEEDED).attention is Attention.CONTRADICTED
+    assert step(PartState.FAILED, PartEvent.SUCCEEDED).attention is Attention.OUTSIDE
+    assert step(PartState.REPLACED, PartEvent.SUCCEEDED).attention is Attention.OUTSIDE
 
 
 STATUS = [

@@ -6,21 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from payments.contract import Method, Platform, Refund, RefundStatus, TradeStatus
+from payments.contract import Method, Platform, Refund, RefundStatus, Trade, TradeStatus
 from server.core.errors import ForbiddenError
+from server.core.refunds.cases import CaseDecision
 from server.core.refunds.parts import PartEvent
 from server.models.database import pool, rows
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
+from server.services.audit import audit
+from server.services.case_decisions import Verdict, decide_case
 from server.services.crediting import credit
 from server.services.money_by_hand import decide
 from server.services.payment_attempts import Payer, change_method
 from server.services.payment_inbox import keep, settle
-from server.services.refund_parts import Said, ask_platform, take_due, take_in
+from server.services.refund_parts import SAID, Said, ask_platform, take_due, take_in
+from server.services.refund_payouts import PaidOutError, pay_out
 from server.services.site_import import import_site
 from server.workers.inbox import query_orders
 from tests.fakes.refunding import Refunding, refunding
 from tests.fakes.site_text import PROFILES
 from tests.scenarios.world import SITE, World, local
+from tests.services.money import wallet_fen
 
 
 @pytest.fixture
@@ -100,3 +105,49 @@ async def test_what_a_person_decides_on_is_asked_about_and_not_asked_for(
     await take_in(part.out_refund_no, said, office.world.now)
     assert wechat.refund_requests == []
     assert await office.parts() == [("failed", 5_000, "wechat")]
+
+
+async def said_by_platform(office: Refunding, number: str, status: RefundStatus) -> None:
+    refund = office.wechat.finish(number, status, office.world.now)
+    await take_in(number, Said(SAID[status], refund), office.world.now)
+
+
+async def decided(office: Refunding, kind: str, decision: CaseDecision) -> None:
+    sql = "SELECT id FROM payment_case WHERE kind = $1 AND decided_at IS NULL"
+    (case,) = await rows(pool(), sql, kind)
+    verdict = Verdict(decision, "核对无误")
+    await decide_case(case["id"], office.people["fen"], verdict, office.world.now)
+
+
+@pytest.mark.parametrize("from_suspense", [False, True])
+async def test_who_was_given_it_back_after_all_is_paid_nothing_by_hand(
+    office: Refunding, from_suspense: bool
+) -> None:
+    """Abnormal, turned to the desk here, and cured in the platform's console by somebody else."""
+    if from_suspense:
+        trade = Trade(
+            *("nobody", TradeStatus.PAID, office.wechat.merchant_id, 5_000, "CNY", "T-1"),
+            office.world.now,
+        )
+        office.wechat.trades["nobody"] = trade
+        await credit(office.world.site_id, Platform.WECHAT, trade, office.world.now)
+        await decided(office, "unknown_order", CaseDecision.REFUND)
+    else:
+        await office.world.pay(5_000)
+        await office.ask(5_000)
+    await office.work()
+    (number,) = office.wechat.refunds
+    await said_by_platform(office, number, RefundStatus.ABNORMAL)
+    await decided(office, "refund_abnormal", CaseDecision.BY_HAND)
+    await said_by_platform(office, number, RefundStatus.SUCCEEDED)
+    (part,) = await rows(pool(), "SELECT out_refund_no FROM refund_part WHERE credit_id IS NULL")
+    fen, now = office.people["fen"], office.world.now
+    with pytest.raises(PaidOutError):
+        await pay_out(part["out_refund_no"], "cash", "R-1", fen, now)
+    await decided(office, "refunded_outside", CaseDecision.RECORD)
+    with pytest.raises(PaidOutError):
+        await pay_out(part["out_refund_no"], "cash", "R-1", fen, now)
+    assert await wallet_fen(office.world.tenancy_id) == 0
+    for kind in ("refunds_in_progress", "suspense"):
+        assert await office.in_progress_fen(kind) == 0
+    assert (await audit(lambda _: None)).violations == []

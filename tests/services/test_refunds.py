@@ -334,7 +334,7 @@ async def test_a_closed_one_that_succeeds_after_all_is_a_case(office: Refunding)
         await refund_parts.take_in(number, said, office.world.now)
     assert await wallet_fen(office.world.tenancy_id) == 6_000
     kinds = await rows(pool(), "SELECT kind FROM payment_case ORDER BY id")
-    assert [one["kind"] for one in kinds] == ["refund_failed", "refund_contradicted"]
+    assert [one["kind"] for one in kinds] == ["refund_failed", "refunded_outside"]
 
 
 async def test_whoever_dies_between_two_steps_leaves_what_the_next_one_goes_on_with(

@@ -57,6 +57,7 @@ class Attention(StrEnum):
     ABNORMAL = "refund_abnormal"
     RETURNED = "refund_returned"  # the payer's bank sent it back
     CONTRADICTED = "refund_contradicted"
+    OUTSIDE = "refunded_outside"  # given back although we had given it up
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,12 @@ TRANSITIONS: Mapping[tuple[PartState, PartEvent], Step] = MappingProxyType(
         (_S.DONE, _E.TURNED_ABNORMAL): _RETURNED,
         (_S.FAILED, _E.UNANSWERED): Step(_S.FAILED),
         (_S.FAILED, _E.NOT_KNOWN): Step(_S.FAILED),
+        (_S.FAILED, _E.SUCCEEDED): Step(_S.FAILED, Money.STAYS, Attention.OUTSIDE),
         (_S.FAILED, _E.CLOSED): Step(_S.FAILED),
         (_S.FAILED, _E.REFUSED): Step(_S.FAILED),
         (_S.REPLACED, _E.UNANSWERED): Step(_S.REPLACED),
         (_S.REPLACED, _E.NOT_KNOWN): Step(_S.REPLACED),
+        (_S.REPLACED, _E.SUCCEEDED): Step(_S.REPLACED, Money.STAYS, Attention.OUTSIDE),
         (_S.REPLACED, _E.CLOSED): Step(_S.REPLACED),
         (_S.REPLACED, _E.TURNED_ABNORMAL): Step(_S.REPLACED),
     }
