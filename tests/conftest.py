@@ -42,6 +42,9 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 # What takes long comes first, so that no worker is left with it when the others have ended.
 LONG_FIRST = ("outside", "pages", "workers", "scenarios", "local", "services", "api")
 
+# Garbage is looked for after so many new objects, not 700: that took a twentieth of all time.
+GARBAGE = (20_000, 20, 20)
+
 # A busy machine is no fault of a test. `make mutate` asks the same few questions of every mutant,
 # and once is enough: it need not find the smallest input that shows the fault.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -97,6 +100,7 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(*GARBAGE)
         gc.enable()
 
 
