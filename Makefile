@@ -22,6 +22,9 @@ ifndef PYTHON
 PYTHON := $(shell $(FIND_PYTHON))
 endif
 BIN := .venv/bin
+PART = $(filter-out -%,$(PYTEST_ARGS))
+# as old as the last compiling of all tests
+COMPILED = tests/__pycache__/compiled
 INSTALL = "$(PYTHON)" -m server.local.install
 
 help: ## this list
@@ -39,8 +42,12 @@ run: python ## the whole product with a demo mall (ARGS="--port 8001 --no-demo")
 test: python ## everything tested, in a browser too (PYTEST_ARGS="tests/core" for a part)
 	@$(INSTALL) development
 	@$(BIN)/python -m server.local.browser
-	@echo "MallWatt: compiling the tests (once here, not by each worker)"
-	@$(BIN)/python -m pytest --collect-only -qq $(filter-out -%,$(PYTEST_ARGS)) >/dev/null || true
+	@if [ -n "$(PART)" ] || [ ! -e $(COMPILED) ] || \
+		[ -n "$$(find tests bench server payments miniprogram_api -name '*.py' -newer $(COMPILED))" ]; then \
+		echo "MallWatt: compiling the tests (once here, not by each worker)"; \
+		$(BIN)/python -m pytest --collect-only -qq $(PART) >/dev/null || true; \
+		[ -n "$(PART)" ] || touch $(COMPILED); \
+	fi
 	@echo "MallWatt: running the tests"
 	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
 
