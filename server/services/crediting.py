@@ -157,13 +157,14 @@ async def _given_back(
     subject = f"{platform.value}:{trade.out_trade_no}"
     facts = _case_facts(platform, trade)
     case = NewCase(order["site_id"], GIVEN_BACK, subject, facts, top_up["tenancy_id"])
-    if top_up["credited_at"] is not None:
-        if AttemptState(order["state"]) in UNDECIDED:  # another attempt was the one that paid
+    state = AttemptState(order["state"])
+    if top_up["credited_at"] is not None or state is AttemptState.PAID:  # in a wallet, or suspense
+        if state in UNDECIDED:  # another attempt was the one that paid
             await _end_attempt(connection, order["id"], AttemptEvent.GIVEN_BACK)
         if await row(connection, OWN_REFUND, order["id"]) is None:
             await open_case(connection, replace(case, kind=OUTSIDE), now)
         return Credited(Outcome.NOT_PAID)
-    if AttemptState(order["state"]) in UNDECIDED:
+    if state in UNDECIDED:
         await _end_attempt(connection, order["id"], AttemptEvent.GIVEN_BACK)
         await give_up_within(connection, top_up["id"], now)
         await rows(connection, TOP_UP_CLOSED, top_up["id"], _moves(TopUpEvent.GIVEN_UP))
