@@ -75,6 +75,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "case_decided": ("该事项已处理", "This case was decided already"),
     "no_such_payment": ("不是本商场的支付记录", "No payment of ours"),
     "not_for_this_case": ("该事项不能这样处理", "This case cannot be decided so"),
+    "reference_used": ("凭证号已用于另一笔退款", "This reference paid out another refund"),
     "not_to_pay": ("这笔退款无需线下付款", "This part is not to be paid out by hand"),
     "shop_needed": ("请指定有租户的商铺", "A shop with a tenant is needed, and only then"),
     "facts_changed": ("情况已变化，请重新确认", "The facts have changed; look again"),

@@ -34,6 +34,19 @@ ORDER BY by_hand.id DESC LIMIT 1
 PAID = "UPDATE refund_part SET method = $2, reference = $3, paid_by = $4 WHERE id = $1"
 
 
+USED = """
+SELECT refund.no FROM refund_part part JOIN refund ON refund.id = part.refund_id
+WHERE part.site_id = $1 AND part.refund_id <> $2 AND part.credit_id IS NULL
+  AND part.method = $3 AND part.reference = $4 LIMIT 1
+"""
+
+
+class ReferenceUsedError(ConflictError):
+    """Another refund was paid out by it; nothing was written."""
+
+    code = "reference_used"
+
+
 class PaidOutError(ConflictError):
     """It was paid out otherwise, or is not to be paid out by hand."""
 
@@ -127,5 +140,8 @@ async def _pay(
 ) -> None:
     if await row(connection, GIVEN_BACK, part["refund_id"], OUTSIDE) is not None:
         raise PaidOutError("the platform gave it back: decide that case first")
+    used = await row(connection, USED, part["site_id"], part["refund_id"], method, reference)
+    if used is not None:
+        raise ReferenceUsedError(f"{reference!r} paid out {used['no']}")
     await rows(connection, PAID, part["id"], method, reference, paid_by)
     await take_in_within(connection, part["out_refund_no"], Said(PartEvent.PAID_OUT), now)

@@ -19,7 +19,7 @@ from server.services.money_by_hand import decide
 from server.services.payment_attempts import Payer, change_method
 from server.services.payment_inbox import keep, settle
 from server.services.refund_parts import SAID, Said, ask_platform, take_due, take_in
-from server.services.refund_payouts import PaidOutError, pay_out
+from server.services.refund_payouts import PaidOutError, ReferenceUsedError, pay_out
 from server.services.site_import import import_site
 from server.workers.inbox import query_orders
 from tests.fakes.refunding import Refunding, refunding
@@ -151,3 +151,31 @@ async def test_who_was_given_it_back_after_all_is_paid_nothing_by_hand(
     for kind in ("refunds_in_progress", "suspense"):
         assert await office.in_progress_fen(kind) == 0
     assert (await audit(lambda _: None)).violations == []
+
+
+async def test_money_in_suspense_that_went_back_outside_is_told(office: Refunding) -> None:
+    """Or a manager would credit what its payer has again."""
+    trade = replace(office.world.paid_trade(await office.world.order(5_000)), paid_fen=4_999)
+    for status in (TradeStatus.PAID, TradeStatus.REFUNDED, TradeStatus.REFUNDED):
+        told = replace(trade, status=status)
+        await credit(office.world.site_id, Platform.WECHAT, told, office.world.now)
+    await decided(office, "refunded_outside", CaseDecision.RECORD)
+    assert await rows(pool(), "SELECT 1 AS some FROM payment_case WHERE closed_at IS NULL") == []
+    assert await office.in_progress_fen("suspense") == 0
+    assert (await audit(lambda _: None)).violations == []
+
+
+async def test_a_reference_pays_out_one_refund(office: Refunding) -> None:
+    await office.world.pay(5_000)
+    office.world.now += timedelta(days=366)  # too old for its platform
+    for key in ("one", "two"):
+        await office.ask(700, key=key)
+    parts = await rows(pool(), "SELECT out_refund_no FROM refund_part ORDER BY id")
+    first, second = (one["out_refund_no"] for one in parts)
+    fen, now = office.people["fen"], office.world.now
+    for _ in range(2):
+        await pay_out(first, "bank_transfer", "B-17", fen, now)
+    with pytest.raises(ReferenceUsedError):
+        await pay_out(second, "bank_transfer", "B-17", fen, now)
+    await pay_out(second, "bank_transfer", "B-18", fen, now)
+    assert await office.in_progress_fen() == 0
