@@ -8,6 +8,7 @@ import structlog
 from payments.contract import (
     PaymentError,
     PaymentPlatform,
+    PlatformRefusedError,
     Refund,
     RefundStatus,
     Trade,
@@ -61,8 +62,11 @@ async def cure(
             refund = await platform.query_refund(line.out_trade_no, number, now)
             return await _with_refund(difference, refund, now)
     except PaymentError as error:
-        log.warning("no answer about a difference", number=line.number, code=error.code)
-        return Cured(Answer.UNANSWERED)
+        refused = isinstance(error, PlatformRefusedError)
+        log.warning(
+            "no answer about a difference", number=line.number, code=error.code, refused=refused
+        )
+        return Cured(Answer.REFUSED if refused else Answer.UNANSWERED)
     if rule.act is Act.TELL and difference.bill is not None:
         return await _tell(merchant, difference.bill, site_id, now)
     return Cured(Answer.NOT_ASKED)

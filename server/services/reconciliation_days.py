@@ -19,6 +19,7 @@ from server.core.refunds.parts import PartState
 from server.models.database import Connection, Row, pool, row, rows, transaction
 
 LINES_KEPT = timedelta(days=400)
+NUMBER_MAX = 64
 
 MERCHANTS = """
 SELECT platform, merchant_id, array_agg(site_id ORDER BY site_id) AS site_ids,
@@ -181,14 +182,19 @@ def _columns(entries: Sequence[BillEntry]) -> tuple[list[object], ...]:
     return (
         list(range(1, len(entries) + 1)),
         [one.kind.value for one in entries],
-        [number_of(one) for one in entries],
-        [one.out_trade_no for one in entries],
-        [one.transaction_id for one in entries],
+        [_kept(number_of(one)) for one in entries],
+        [_kept(one.out_trade_no) for one in entries],
+        [_kept(one.transaction_id) for one in entries],
         [one.amount_fen for one in entries],
         [one.fee_fen for one in entries],
         [one.at for one in entries],
         [one.status.value if one.status is not None else None for one in entries],
     )
+
+
+def _kept(number: str) -> str:
+    """Other tills choose theirs as they like; none of ours is longer, or has a NUL."""
+    return number.replace("\0", "")[:NUMBER_MAX]
 
 
 def number_of(entry: BillEntry) -> str:

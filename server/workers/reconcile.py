@@ -1,6 +1,6 @@
 """Comparing every day with the platforms' bills, each merchant for itself."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import structlog
 from prometheus_client import Counter
@@ -25,29 +25,34 @@ DAYS = Counter(
 
 
 async def reconcile(context: WorkContext) -> None:
-    """Every day that is due, of every merchant; who fails holds up nobody else."""
+    """Every day that is due, of every merchant; who fails holds up nobody else.
+
+    The newest day first: an old one that cannot be had holds up no later one.
+    """
     for merchant in await merchants():
-        try:
-            await _reconcile_merchant(context, merchant)
-        except DatabaseAwayError:
-            raise
-        except Exception:
-            FAILURES.labels(NAME).inc()
-            log.exception(
-                "a merchant was not reconciled; it is tried again",
-                platform=merchant.platform.value,
-                merchant=merchant.merchant_id,
-            )
+        away = 0
+        for day in reversed(await due_days(merchant, context.clock())):
+            problem = await _reconcile_day(context, merchant, day)
+            DAYS.labels(merchant.platform.value, problem or "finished").inc()
+            away = away + 1 if problem == "unavailable" else 0
+            if away == AWAY_DAYS_MAX:
+                break
     await forget_old_lines(context.clock())
 
 
-async def _reconcile_merchant(context: WorkContext, merchant: Merchant) -> None:
-    """The newest day first: an old one that cannot be had holds up no later one."""
-    away = 0
-    for day in reversed(await due_days(merchant, context.clock())):
+async def _reconcile_day(context: WorkContext, merchant: Merchant, day: date) -> str | None:
+    try:
         result = await reconcile_day(merchant, day, context.platforms, context.clock)
-        DAYS.labels(merchant.platform.value, result.problem or "finished").inc()
-        await announce_tenancies(context.wakeups, result.tenancies)
-        away = away + 1 if result.problem == "unavailable" else 0
-        if away == AWAY_DAYS_MAX:
-            break
+    except DatabaseAwayError:
+        raise
+    except Exception:
+        FAILURES.labels(NAME).inc()
+        log.exception(
+            "a day was not reconciled; it is tried again",
+            platform=merchant.platform.value,
+            merchant=merchant.merchant_id,
+            day=day.isoformat(),
+        )
+        return "failed"
+    await announce_tenancies(context.wakeups, result.tenancies)
+    return result.problem

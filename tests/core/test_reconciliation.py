@@ -271,10 +271,14 @@ def test_every_difference_has_its_cure(finding: Finding) -> None:
         assert CASES[CaseKind(str(kind))].by_itself is None, "no cure takes money back"
 
 
-def test_what_the_platform_bears_out_waits_for_the_next_bill() -> None:
+@pytest.mark.parametrize("answer", [Answer.AS_BOOKED, Answer.REFUSED])
+def test_what_the_platform_does_not_deny_waits_for_the_next_bill(answer: Answer) -> None:
     for finding in Finding:
-        early = case_of(finding, Answer.AS_BOOKED, next_bill_known=False)
+        early = case_of(finding, answer, next_bill_known=False)
         assert (early is None) == (finding in {Finding.MISSING_THERE, HERE_ONLY})
+        late = case_of(finding, answer, next_bill_known=True)
+        assert late is not None
+        assert late is not CaseKind.CREDITED_WITHOUT_PAYMENT
         assert case_of(finding, Answer.AS_BILLED, next_bill_known=False) is not None
 
 

@@ -456,6 +456,31 @@ async def test_who_gives_no_answer_is_asked_again(
     assert await books.told() == ("agreed", [("missing_here", "cured")])
 
 
+async def test_a_question_that_the_platform_refuses_ends_as_a_case(
+    books: Reconciling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as of another till's number, which may be anything."""
+    odd = "柜台\0" + "9" * 100
+    books.put([replace(books.stranger_entry(), out_trade_no=odd)])
+    await books.world.pay(5_000)
+    books.next_morning()
+
+    async def refuses(self: FakePlatform, *_: object) -> None:
+        raise PlatformRefusedError("no such form", code="PARAM_ERROR")
+
+    monkeypatch.setattr(FakePlatform, "query", refuses)
+    assert (await books.run()).problem is None
+    assert await books.told() == (
+        "differs",
+        [("missing_here", "case"), ("missing_there", "waiting")],
+    )
+    assert [one["kind"] for one in await books.cases()] == ["unbooked_payment"]
+    books.next_morning(2)
+    await books.run()
+    kinds = [one["kind"] for one in await books.cases()]
+    assert kinds == ["unbooked_payment", "payment_not_on_bill"]
+
+
 async def test_no_more_is_cured_at_once_than_a_day_can_take(
     books: Reconciling, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ class Answer(StrEnum):
     AS_BILLED = "as_billed"
     AS_BOOKED = "as_booked"
     NEITHER = "neither"
+    REFUSED = "refused"  # it will not say, such as of another till's number
 
 
 class Act(StrEnum):
@@ -56,10 +57,11 @@ class Cure:
 
 _A = Answer
 _SAID = (_A.AS_BILLED, _A.AS_BOOKED, _A.NEITHER)
+_PATIENT = frozenset({_A.AS_BOOKED, _A.REFUSED})
 
 
 def _always(kind: CaseKind) -> dict[Answer, CaseKind]:
-    return dict.fromkeys((_A.NOT_ASKED, *_SAID), kind)
+    return dict.fromkeys((_A.NOT_ASKED, *_SAID, _A.REFUSED), kind)
 
 
 CURES: Mapping[Finding, Cure] = MappingProxyType(
@@ -71,8 +73,8 @@ CURES: Mapping[Finding, Cure] = MappingProxyType(
         Finding.MISSING_THERE: Cure(
             *(Question.TRADE, Act.NOTHING, frozenset()),
             _always(CaseKind.CREDITED_WITHOUT_PAYMENT)
-            | {_A.AS_BOOKED: CaseKind.PAYMENT_NOT_ON_BILL},
-            frozenset({_A.AS_BOOKED}),
+            | dict.fromkeys(_PATIENT, CaseKind.PAYMENT_NOT_ON_BILL),
+            _PATIENT,
         ),
         Finding.OTHER_AMOUNT: Cure(
             *(Question.NONE, Act.NOTHING, frozenset()),
@@ -81,7 +83,7 @@ CURES: Mapping[Finding, Cure] = MappingProxyType(
         Finding.REFUND_HERE_ONLY: Cure(
             *(Question.REFUND, Act.SETTLE, frozenset(_SAID)),
             _always(CaseKind.REFUND_NOT_ON_BILL),
-            frozenset({_A.AS_BOOKED}),
+            _PATIENT,
         ),
         Finding.REFUND_THERE_ONLY: Cure(
             *(Question.NONE, Act.TELL, frozenset({_A.NOT_ASKED})),
