@@ -81,7 +81,6 @@ SELECT part.id, part.site_id, part.refund_id, part.out_refund_no, refund.tenancy
 FROM refund_part part
 JOIN refund ON refund.id = part.refund_id
 """
-STATE = "SELECT state FROM refund_part WHERE out_refund_no = $1"
 BY_NUMBER = f"{FIND} WHERE part.out_refund_no = $1"
 PAYER = """
 SELECT payment_order.site_id, top_up.tenancy_id
@@ -225,9 +224,10 @@ async def is_doubtful(connection: Connection, refund: Refund) -> bool:
     """Whether a notice says something else of a part than what a platform said of it at last.
 
     It may be older than that, and have been on its way or in the inbox since: the platform is to
-    be asked before it is believed that money came back, or arrived after all.
+    be asked before it is believed that money came back, or arrived after all. The part is locked:
+    two notices that are settled at once are told one after the other.
     """
-    known = await row(connection, STATE, refund.out_refund_no)
+    known = await lock_part(connection, refund.out_refund_no)
     state: str = known["state"] if known is not None else ""
     return state in LAST_WORDS and refund.status is not LAST_WORDS[state]
 

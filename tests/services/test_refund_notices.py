@@ -84,21 +84,34 @@ async def test_an_old_word_about_a_refund_that_is_done_is_asked_about_first(
     assert await office.parts() == [("done", 2_000, "wechat")]
 
 
+@pytest.mark.parametrize("known_before", [True, False])
 async def test_an_old_success_does_not_end_what_came_back_since(
-    world: World, tmp_path_factory: pytest.TempPathFactory
+    world: World, tmp_path_factory: pytest.TempPathFactory, *, known_before: bool
 ) -> None:
-    """The notice that it was done comes after the one that the bank sent it back."""
+    """The notice that it was done comes after the one that the bank sent it back, or with it."""
     await world.open(tmp_path_factory.mktemp("mall"), balance_fen=0)
     office = await refunding(world)
     await world.pay(5_000)
     await office.ask(2_000)
     await office.work()
     (number,) = office.wechat.refunds
-    for status in (RefundStatus.SUCCEEDED, RefundStatus.ABNORMAL):
-        told = office.wechat.refund_notice_of(office.wechat.finish(number, status, world.now))
+    old = office.wechat.refund_notice_of(
+        office.wechat.finish(number, RefundStatus.SUCCEEDED, world.now)
+    )
+    new = office.wechat.refund_notice_of(
+        office.wechat.finish(number, RefundStatus.ABNORMAL, world.now)
+    )
+    for told in (new, old):
         await payment_inbox.keep(world.site_id, office.wechat, told, world.now)
-    await office.work(after_s=60)
-    assert await office.parts() == [("abnormal", 2_000, "wechat")]
+    if known_before:
+        await office.work(after_s=60)
+        assert await office.parts() == [("abnormal", 2_000, "wechat")]
     await settle_notices(office.context)
     assert await rows(pool(), UNSETTLED) == []
-    assert await office.parts() == [("abnormal", 2_000, "wechat")]
+    # done, if the old one was the first of the two; then the bank's part is a case
+    found = [one["kind"] for one in await rows(pool(), "SELECT kind FROM payment_case")]
+    ended = ([("abnormal", 2_000, "wechat")], ["refund_abnormal"])
+    assert (await office.parts(), found) in (
+        ended,
+        *([([("done", 2_000, "wechat")], ["refund_returned"])] * (not known_before)),
+    )
