@@ -6,7 +6,7 @@ platforms.
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
@@ -149,15 +149,18 @@ async def give_up(connection: Connection, approval: Approval, now: datetime) -> 
         await decide_within(connection, [refund["tenancy_id"]], now)
 
 
-async def expire_due(now: datetime) -> Sequence[int]:
-    """End reservations that nobody decided on in time; whose they were."""
+async def expired(now: datetime) -> Mapping[int, int]:
+    """Refunds whose reservation nobody decided on in time, each with its tenancy."""
     over = await rows(pool(), EXPIRED, now, EXPIRE_AT_ONCE)
-    for refund in over:
-        async with transaction() as connection:
-            await lock_tenancies(connection, [refund["tenancy_id"]])
-            await rows(connection, END, refund["id"], "expired", now)
-            await decide_within(connection, [refund["tenancy_id"]], now)
-    return [one["tenancy_id"] for one in over]
+    return {one["id"]: one["tenancy_id"] for one in over}
+
+
+async def expire(refund_id: int, tenancy_id: int, now: datetime) -> None:
+    """End such a reservation, where nobody else did meanwhile."""
+    async with transaction() as connection:
+        await lock_tenancies(connection, [tenancy_id])
+        await rows(connection, END, refund_id, "expired", now)
+        await decide_within(connection, [tenancy_id], now)
 
 
 async def _own_key(

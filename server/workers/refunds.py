@@ -19,6 +19,12 @@ async def ask_for_refunds(context: WorkContext) -> int:
         if tenancy_id is not None:
             await announce_tenancies(context.wakeups, [tenancy_id])
 
-    await announce_tenancies(context.wakeups, await refunds.expire_due(context.clock()))
+    async def expire(over: tuple[int, int]) -> None:
+        refund_id, tenancy_id = over
+        await refunds.expire(refund_id, tenancy_id, context.clock())
+        await announce_tenancies(context.wakeups, [tenancy_id])
+
+    over = await refunds.expired(context.clock())
+    await do_each("refunds", {one[0]: one for one in over.items()}, expire)
     due = await refund_parts.take_due(context.clock(), PARTS_AT_ONCE)
     return await do_each("refunds", {one.part_id: one for one in due}, ask)

@@ -11,6 +11,7 @@ from server.core.errors import ForbiddenError
 from server.core.refunds.cases import CaseDecision
 from server.core.refunds.parts import PartEvent
 from server.models.database import pool, rows
+from server.services import refunds
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
 from server.services.audit import audit
 from server.services.case_decisions import Verdict, decide_case
@@ -179,3 +180,22 @@ async def test_a_reference_pays_out_one_refund(office: Refunding) -> None:
         await pay_out(second, "bank_transfer", "B-17", fen, now)
     await pay_out(second, "bank_transfer", "B-18", fen, now)
     assert await office.in_progress_fen() == 0
+
+
+async def test_a_reservation_that_cannot_end_holds_up_no_refund(
+    office: Refunding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("no rules for this tenancy")
+
+    await office.world.pay(500_000)
+    await office.ask(DEFAULT_LIMITS_FEN["refund"] + 1, key="forgotten")
+    office.world.now += timedelta(days=7)
+    await office.ask(700, key="small")
+    with monkeypatch.context() as patched:
+        patched.setattr(refunds, "decide_within", broken)
+        await office.work()
+    assert [one["status"] for one in await office.refunds()] == ["waiting", "in_progress"]
+    assert await office.parts() == [("processing", 700, "wechat")]
+    await office.work()
+    assert (await office.left()).reserved_fen == 0
