@@ -19,7 +19,7 @@ LEFT JOIN tenancy ON tenancy.id = refund.tenancy_id LEFT JOIN shop ON shop.id = 
 REFUNDS = f"""{_REFUNDS} WHERE ($1::bigint IS NULL OR refund.site_id = $1)
     AND ($2::bigint IS NULL OR refund.tenancy_id = $2)
     AND (NOT $3 OR refund.finished_at IS NULL)
-ORDER BY refund.id DESC LIMIT $4
+ORDER BY refund.finished_at IS NULL DESC, refund.id DESC LIMIT $4
 """
 REFUND = f"{_REFUNDS} WHERE refund.no = $1 AND ($2::bigint IS NULL OR refund.site_id = $2)"
 PARTS = "SELECT * FROM refund_part WHERE refund_id = ANY($1::bigint[]) ORDER BY id"
@@ -102,7 +102,7 @@ class CaseView:
 async def list_refunds(
     site_id: int | None, *, tenancy_id: int | None = None, only_open: bool = False
 ) -> list[RefundView]:
-    """The newest refunds of a manager's malls (None: all), or of one tenancy."""
+    """The newest refunds of a manager's malls (None: all), or of one tenancy; open ones first."""
     return await _with_parts(
         await rows(pool(), REFUNDS, site_id, tenancy_id, only_open, LISTED_MAX)
     )

@@ -11,7 +11,7 @@ from server.core.errors import ForbiddenError
 from server.core.refunds.cases import CaseDecision
 from server.core.refunds.parts import PartEvent
 from server.models.database import pool, rows
-from server.services import refunds
+from server.services import refund_views, refunds
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
 from server.services.audit import audit
 from server.services.case_decisions import Verdict, decide_case
@@ -199,3 +199,18 @@ async def test_a_reservation_that_cannot_end_holds_up_no_refund(
     assert await office.parts() == [("processing", 700, "wechat")]
     await office.work()
     assert (await office.left()).reserved_fen == 0
+
+
+async def test_what_is_still_to_be_paid_by_hand_is_listed_first(
+    office: Refunding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.world.pay(5_000)
+    office.world.now += timedelta(days=366)  # too old for its platform
+    for key in ("one", "two"):
+        await office.ask(700, key=key)
+    open_no, done_no = (one["no"] for one in await office.refunds())
+    done = await refund_views.find_refund(None, done_no)
+    fen, now = office.people["fen"], office.world.now
+    await pay_out(done.parts[0].out_refund_no, "cash", "R-1", fen, now)
+    monkeypatch.setattr(refund_views, "LISTED_MAX", 1)
+    assert [one.no for one in await refund_views.list_refunds(None)] == [open_no]
