@@ -70,6 +70,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "not_moved_out": ("该租期尚未结束", "This tenancy has not ended"),
     "move_out_not_settled": ("尚未结清，暂不能付款", "Not everything is charged yet"),
     "more_than_left": ("金额与钱包余额不符", "The wallet holds or owes another amount"),
+    "more_than_owed": ("金额超过欠费", "That is more than is owed"),
     "above_available": ("超过可退金额", "More than can be given back"),
     "above_payment": ("超过该笔支付的剩余金额", "More than is left of this payment"),
     "case_decided": ("该事项已处理", "This case was decided already"),
