@@ -28,6 +28,8 @@ CREDITED_P99_MS = 50
 GROWTH_MB = 10
 LOOK_S = 0.002
 START_S = 30
+WARM_S = 5
+NOBODY = "http://127.0.0.1:9"  # no platform is asked anything
 WATCH_S = 60
 ALIKE = 20
 SHOPS = 200
@@ -56,7 +58,12 @@ async def results(size: Size | None = None) -> AsyncIterator[Measured]:
         await make_mall(url, shops=SHOPS)
         payers = Payers(url, folder, SHOPS)
         await payers.sign_up()
-        env = {"MALLWATT_DATABASE_URL": url, "MALLWATT_DATA_DIR": str(folder)}
+        env = {
+            "MALLWATT_DATABASE_URL": url,
+            "MALLWATT_DATA_DIR": str(folder),
+            "MALLWATT_WECHAT_PAY_URL": NOBODY,
+            "MALLWATT_ALIPAY_GATEWAY_URL": NOBODY,
+        }
         if redis.url is not None:
             env["MALLWATT_REDIS_URL"] = redis.url
         bench = _Bench(folder, env, payers, size)
@@ -90,6 +97,7 @@ class _Bench:
         size = self.size
         numbers, requests = await self.payers.pay(size.paced)
         async with self._web() as (port, _), self._serve("worker", 0):
+            await asyncio.sleep(WARM_S)  # it tells nobody when it is ready
             looking = asyncio.create_task(self._watch(set(numbers)))
             seen = await call(
                 self.folder, requests, port, lines=size.in_flight, a_second=size.a_second

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.mall import OPENED, write
+from bench.mall import write
 from payments.contract import Platform
 from payments.sandbox.alipay_wire import Wire
 from payments.sandbox.books import Order, OrderState
@@ -62,12 +62,12 @@ class Payers:
         """So many new orders, paid just now: their numbers, and the platforms' HTTP requests."""
         first, last = self._ordered + 1, self._ordered + count
         self._ordered = last
+        now = datetime.now(UTC).replace(microsecond=0)
         names = {"mchid": self._keys.mchid, "seller_id": self._keys.alipay_seller_id}
         sql = ORDERS.format(
-            first=first, last=last, shops=self._shops, fen=FEN, now=OPENED.isoformat(), **names
+            first=first, last=last, shops=self._shops, fen=FEN, now=now.isoformat(), **names
         )
         await write(self._url, sql)
-        now = datetime.now(UTC).replace(microsecond=0)
         numbers = [f"BENCH{n:012}" for n in range(first, last + 1)]
         requests = [
             self._wechat(number, now) if n % 2 == 0 else self._alipay(number, now)

@@ -15,7 +15,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import raw
 
 from payments.contract import NoticeAnswer, NoticeRejectedError, PaymentPlatform, Platform
-from server.core.errors import NotFoundError, UnavailableError
+from server.core.errors import InvalidInputError, NotFoundError, UnavailableError
 from server.handlers.settling import Settling
 from server.http.context import WebContext
 from server.http.openapi import Operation, attach
@@ -125,7 +125,10 @@ class _Door:
         except NoticeRejectedError as error:
             return self._rejected(platform, site_code, error.detail)
         told = payment_inbox.Told(site_id, platform, notice, now)
-        kept, notice_id = await self._intake.keep(told)
+        try:
+            kept, notice_id = await self._intake.keep(told)
+        except InvalidInputError as error:  # a zero character, which PostgreSQL cannot hold
+            return self._rejected(platform, site_code, error.detail)
         if kept is payment_inbox.Kept.CONTRADICTED or notice_id is None:
             return platform.acknowledge(accepted=False, reason="contradicts the order")
         self.settling.begin(notice_id)

@@ -23,6 +23,7 @@ class Settling:
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
         self._calling: asyncio.Task[None] | None = None
+        self._left = False  # something for the workers, of which they were not told yet
 
     def begin(self, notice_id: int) -> None:
         """Settle a notice that was kept and committed; nobody waits for it here."""
@@ -30,8 +31,10 @@ class Settling:
             task = asyncio.create_task(self._settle(notice_id))
             self._tasks.add(task)
             task.add_done_callback(self._settled)
-        elif self._calling is None or self._calling.done():
-            self._calling = asyncio.create_task(self._context.wakeups.tell(INBOX))
+            return
+        self._left = True
+        if self._calling is None or self._calling.done():
+            self._calling = asyncio.create_task(self._call())
 
     async def ended(self) -> None:
         """Wait for what is under way, but not for long: the workers do it, too."""
@@ -43,6 +46,12 @@ class Settling:
         credited = await payment_inbox.settle(notice_id, self._context.clock())
         if isinstance(credited, Credited) and credited.tenancy_id is not None:
             await announce_tenancies(self._context.wakeups, [credited.tenancy_id])
+
+    async def _call(self) -> None:
+        """Wake the workers, again where something was left to them meanwhile."""
+        while self._left:
+            self._left = False
+            await self._context.wakeups.tell(INBOX)
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,21 @@ import payments.alipay.client
 import payments.alipay.config
 import payments.wechat.client
 import payments.wechat.config
-from payments.contract import Method, NoticeRejectedError, PaymentPlatform, Platform
+from payments.contract import (
+    Method,
+    NoticeRejectedError,
+    PaymentPlatform,
+    Platform,
+    Trade,
+    TradeStatus,
+)
 from payments.sandbox.alipay_wire import Wire
 from payments.sandbox.books import Order, OrderState
 from payments.sandbox.faults import Kind
 from payments.sandbox.keys import SandboxKeys
 from payments.sandbox.signing import Signer
 from payments.sandbox.wechat_wire import Event, Seal, notice, transaction
+from server.core.errors import InvalidInputError
 from server.handlers import payment_callbacks
 from server.http.answers import install_answers
 from server.http.context import WebContext
@@ -332,6 +340,22 @@ async def test_without_the_database_it_is_to_come_again(
     for platform, _ in AWAY:
         assert (await door.tell(platform, *NOTICES[platform](door))).is_success
     assert (await kept(), await credited_fen(door)) == (2, 10_000)
+
+
+async def test_a_bad_notice_that_came_with_others_fails_alone(door: Door) -> None:
+    """PostgreSQL keeps no zero character; who came with it in one group is kept."""
+    world, intake = door.world, payment_inbox.Intake()
+    fake = world.platform
+    for number in range(4):
+        fake.trades[f"T{number}"] = Trade(f"T{number}", TradeStatus.WAITING, fake.merchant_id)
+    notices = [fake.parse_notice(*fake.notice_of(f"T{number}"), NOW) for number in range(4)]
+    notices[2] = replace(notices[2], raw="\0")
+    answers = await asyncio.gather(
+        *(intake.keep(payment_inbox.Told(world.site_id, fake, one, NOW)) for one in notices),
+        return_exceptions=True,
+    )
+    assert [isinstance(one, InvalidInputError) for one in answers] == [False, False, True, False]
+    assert await kept() == 3
 
 
 async def kept() -> int:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 from sanic import Sanic
 
 from server.handlers import payment_callbacks
+from server.handlers.settling import AT_ONCE, Settling
 from server.http.answers import install_answers
 from server.http.context import WebContext
 from server.models.database import pool, rows
-from server.services.wakeups import Wakeups
+from server.services import payment_inbox
+from server.services.wakeups import INBOX, Wakeups
 from server.settings import load_settings
 from tests.fakes.town import serving
 from tests.http import http_client
@@ -114,3 +117,44 @@ async def test_a_contradiction_is_answered_as_failure(door: Door) -> None:
     assert (await door.tell(headers, body)).status_code == 400
     assert await kept_notices() == 0
     assert await rows(pool(), "SELECT kind FROM payment_case") == [{"kind": "other_amount"}]
+
+
+class SlowBell(Wakeups):
+    """Wake-ups that are told one after the other, when a test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.told = 0
+        self.free = asyncio.Event()
+
+    async def tell(self, *topics: str) -> None:
+        assert topics == (INBOX,)
+        self.told += 1
+        await self.free.wait()
+
+
+async def test_what_is_too_much_at_once_is_left_to_workers_who_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what comes while they are being told: they may have looked before it was there."""
+    bell, ended, begun = SlowBell(), asyncio.Event(), []
+
+    async def settle(notice_id: int, _now: object) -> None:
+        begun.append(notice_id)
+        await ended.wait()
+
+    monkeypatch.setattr(payment_inbox, "settle", settle)
+    world = World(local("2026-05-20 10:00"))
+    settings = load_settings({"MALLWATT_DATA_DIR": str(tmp_path)})
+    settling = Settling(WebContext(settings, lambda: world.now, world.directory, None, bell))
+    for notice_id in range(AT_ONCE + 3):
+        settling.begin(notice_id)
+        await asyncio.sleep(0)
+    assert (begun, bell.told) == (list(range(AT_ONCE)), 1)
+    bell.free.set()
+    ended.set()
+    await settling.ended()
+    assert bell.told == 2
+    settling.begin(99)
+    await settling.ended()
+    assert (begun[-1], bell.told) == (99, 2)
