@@ -23,6 +23,7 @@ from server.local.processes import (
     keep_alive,
     spawn,
 )
+from tests.fakes.processes import until
 
 ENV = {"PATH": os.defpath}
 SLEEP = ["/bin/sleep", "60"]
@@ -104,9 +105,10 @@ async def test_an_account_is_taken_on_or_refused_in_a_line(tmp_path: Path) -> No
         assert said == "FATAL:  cannot run /usr/bin/id: Operation not permitted\n"
 
 
-async def test_end_kills_what_does_not_listen() -> None:
-    process = spawn(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"], env=ENV)
-    await asyncio.sleep(0.2)
+async def test_end_kills_what_does_not_listen(tmp_path: Path) -> None:
+    deaf = "trap '' TERM; : > \"$0\"; while :; do sleep 0.05; done"
+    process = spawn(["/bin/sh", "-c", deaf, str(tmp_path / "deaf")], env=ENV)
+    await until((tmp_path / "deaf").exists)
     await end(process, patience_s=0.2)
     assert process.returncode == -SIGKILL
 

@@ -87,6 +87,11 @@ TABLES = """
 SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace
 AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY relname
 """
+SEQUENCES = """
+SELECT format('SELECT setval(%L, %s, %L);', sequencename, coalesce(last_value, start_value),
+              last_value IS NOT NULL) AS again
+FROM pg_sequences WHERE schemaname = 'public'
+"""
 _names = itertools.count(1)
 _staged: list["Staged"] = []  # one at most
 
@@ -279,6 +284,7 @@ class Staged:
 
     url: str
     put_back: str
+    count_anew: str  # for a file's first test
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -301,6 +307,7 @@ async def _stage(copy_schema: CopySchema, folder: Path) -> Staged:
     site_id = await import_mall(folder, "demo", "示范商场", now)
     await set_the_stage(site_id, now)
     found = await db.rows(db.pool(), TABLES)
+    numbers = [line["again"] for line in await db.rows(db.pool(), SEQUENCES)]
     await db.close_database()
     tables = [line["name"] for line in found]
     await run_sql(
@@ -309,7 +316,9 @@ async def _stage(copy_schema: CopySchema, folder: Path) -> Staged:
     back = (f"DELETE FROM {t}; INSERT INTO {t} TABLE kept.{t};" for t in tables)  # noqa: S608 - ours
     # triggers and foreign keys would refuse what is only put back
     return Staged(
-        url, f"BEGIN; SET LOCAL session_replication_role = replica; {''.join(back)} COMMIT"
+        url,
+        f"BEGIN; SET LOCAL session_replication_role = replica; {''.join(back)} COMMIT",
+        "".join(numbers),
     )
 
 
@@ -326,7 +335,7 @@ async def lasting_mall(
 ) -> AsyncIterator[Mall]:
     """One served mall for all tests of a file; as it is for those that change nothing."""
     await close_lasting_pool()
-    await run_sql(staged.url, staged.put_back)
+    await run_sql(staged.url, staged.put_back, staged.count_anew)
     forget_site_rules()
     forget_months()
     await db.open_database(staged.url)
