@@ -95,6 +95,8 @@ WITH given_back AS (
         sum(part.amount_fen) FILTER (WHERE part.state = 'done') AS fen
     FROM refund_part part JOIN refund ON refund.id = part.refund_id AND refund.wallet IS NOT NULL
     JOIN payment_credit credit ON credit.id = part.credit_id
+    JOIN ledger_transaction posted ON posted.id = credit.ledger_transaction_id
+        AND posted.flow = 'top_up.settled'
     JOIN payment_order placed ON placed.id = credit.order_id GROUP BY placed.top_up_id
 )
 SELECT 'top-up ' || top_up.no AS subject, top_up.status, top_up.refunded_fen,

@@ -52,7 +52,9 @@ WHERE refund_part.out_refund_no = $1
 # A payment that something went back of outside: whose wallet it is in, or the case that holds it.
 PAYMENT = """
 SELECT credit.id AS credit_id, credit.platform, credit.merchant_id, credit.out_trade_no,
-    credit.amount_fen, posted.flow, top_up.tenancy_id, top_up.wallet, held.id AS case_id,
+    credit.amount_fen, coalesce(put.tenancy_id, top_up.tenancy_id) AS tenancy_id,
+    coalesce(put.kind, top_up.wallet) AS wallet, held.id AS case_id,
+    posted.flow = 'top_up.settled' OR put.kind IS NOT NULL AS in_wallet,
     held.decided_at IS NULL AND held.closed_at IS NULL AS is_open,
     credit.amount_fen - coalesce((SELECT sum(part.amount_fen) FROM refund_part part
         WHERE part.credit_id = credit.id AND part.state NOT IN ('failed', 'replaced')), 0)::bigint
@@ -63,6 +65,12 @@ JOIN ledger_transaction posted ON posted.id = credit.ledger_transaction_id
 LEFT JOIN payment_order ON payment_order.id = credit.order_id
 LEFT JOIN top_up ON top_up.id = payment_order.top_up_id
 LEFT JOIN payment_case held ON held.credit_id = credit.id
+LEFT JOIN LATERAL (
+    SELECT account.tenancy_id, account.kind FROM ledger_transaction moved
+    JOIN ledger_transfer transfer ON transfer.transaction_id = moved.id
+    JOIN account ON account.id = transfer.credit_account_id
+    WHERE moved.site_id = held.site_id AND moved.idempotency_key = 'case:' || held.id || ':credited'
+) put ON true
 WHERE credit.platform = $1 AND credit.merchant_id = $2 AND credit.out_trade_no = $3
 ORDER BY posted.flow = 'top_up.settled' DESC, credit.id LIMIT 1
 """
@@ -139,7 +147,9 @@ async def _lock(connection: Connection, case_id: int, manager: Manager, verdict:
     seen = await row(connection, CASE, case_id)
     if seen is None or manager.site_id not in (None, seen["site_id"]):
         raise NotFoundError(f"case {case_id}")
-    tenancies = {verdict.tenancy_id, seen["tenancy_id"]} - {None}
+    payment = await _payment(connection, seen)  # of another tenancy, where a manager put it there
+    owner_id = payment["tenancy_id"] if payment is not None else None
+    tenancies = {verdict.tenancy_id, seen["tenancy_id"], owner_id} - {None}
     await lock_tenancies(connection, [one for one in tenancies if one is not None])
     await rows(connection, LOCK, [case_id, *await _held(connection, seen)])
     case = await row(connection, CASE, case_id)
@@ -284,7 +294,7 @@ async def _record_outside(
     if not 1 <= amount_fen <= payment["left_fen"]:
         raise ConflictError(f"{payment['left_fen']} fen are left of it", code="above_payment")
     number = None if payment["is_known"] else facts.get("out_refund_no")
-    if payment["flow"] == "top_up.settled":
+    if payment["in_wallet"]:
         names = {kind.value: name for name, kind in WALLETS.items()}
         wish = RefundWish(
             payment["tenancy_id"], amount_fen, verdict.reason, names[payment["wallet"]]

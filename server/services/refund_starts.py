@@ -59,7 +59,7 @@ INSERT INTO refund_part (refund_id, site_id, credit_id, platform, merchant_id, o
     out_refund_no, amount_fen, state, created_at, try_at, attempts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)
 """
-# A top-up tells how much of it went back; what was paid twice went back without it.
+# A top-up tells how much of it went back; what was in suspense first did so without it.
 MARK_TOP_UPS = """
 UPDATE top_up SET refunded_fen = sums.done_fen, status = CASE
     WHEN sums.under_way THEN $2::jsonb ->> status
@@ -69,6 +69,8 @@ FROM (
     SELECT payment_order.top_up_id AS id, bool_or(part.finished_at IS NULL) AS under_way,
         coalesce(sum(part.amount_fen) FILTER (WHERE part.state = 'done'), 0)::bigint AS done_fen
     FROM payment_order JOIN payment_credit credit ON credit.order_id = payment_order.id
+    JOIN ledger_transaction posted ON posted.id = credit.ledger_transaction_id
+        AND posted.flow = 'top_up.settled'
     JOIN refund_part part ON part.credit_id = credit.id
     JOIN refund ON refund.id = part.refund_id AND refund.wallet IS NOT NULL
     WHERE payment_order.top_up_id IN (

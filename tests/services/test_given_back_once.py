@@ -214,3 +214,20 @@ async def test_what_is_still_to_be_paid_by_hand_is_listed_first(
     await pay_out(done.parts[0].out_refund_no, "cash", "R-1", fen, now)
     monkeypatch.setattr(refund_views, "LISTED_MAX", 1)
     assert [one.no for one in await refund_views.list_refunds(None)] == [open_no]
+
+
+async def test_what_a_manager_credited_and_went_back_outside_is_taken_from_that_wallet(
+    office: Refunding,
+) -> None:
+    trade = replace(office.world.paid_trade(await office.world.order(5_000)), paid_fen=4_999)
+    await credit(office.world.site_id, Platform.WECHAT, trade, office.world.now)
+    case = await office.world.row("SELECT id FROM payment_case")
+    verdict = Verdict(CaseDecision.CREDIT, "核对无误", office.world.tenancy_id, "fixed_charges")
+    await decide_case(case["id"], office.people["fen"], verdict, office.world.now)
+    assert (await office.left()).fixed_charges_fen == 4_999
+    given_back = replace(trade, status=TradeStatus.REFUNDED)
+    await credit(office.world.site_id, Platform.WECHAT, given_back, office.world.now)
+    await decided(office, "refunded_outside", CaseDecision.RECORD)
+    assert (await office.left()).fixed_charges_fen == 0
+    assert (await office.world.top_up())["status"] == "closed"
+    assert (await audit(lambda _: None)).violations == []
