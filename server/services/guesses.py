@@ -32,8 +32,8 @@ ON CONFLICT (scope, subject) DO UPDATE SET
 WHERE kept.blocked_until IS NULL OR kept.blocked_until <= $3
 """
 SWEEP = """
-DELETE FROM guess_counter WHERE id IN (
-    SELECT id FROM guess_counter WHERE window_ends_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+DELETE FROM guess_counter WHERE id = ANY(ARRAY(
+    SELECT id FROM guess_counter WHERE window_ends_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))
 """
 FORGET = "DELETE FROM guess_counter WHERE scope = $1 AND subject = $2"
 

@@ -19,8 +19,9 @@ ANSWER_S = 20.0  # of all that is asked about one order; its claim lives a minut
 # The longest due first, whatever their age: when a platform is slow everybody waits alike.
 TAKE = """
 UPDATE payment_order SET queries = queries + 1, query_at = $2::timestamptz + interval '1 minute'
-WHERE id IN (SELECT id FROM payment_order WHERE platform = $1 AND query_at <= $2
-             ORDER BY query_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)
+WHERE id = ANY(ARRAY(
+    SELECT id FROM payment_order WHERE platform = $1 AND query_at <= $2
+    ORDER BY query_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
 RETURNING id, site_id, platform, merchant_id, out_trade_no, queries, created_at,
           state = 'closing' AS is_closing,
           (SELECT expires_at FROM top_up WHERE top_up.id = top_up_id) AS expires_at

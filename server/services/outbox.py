@@ -17,11 +17,11 @@ CLAIM_FOR = timedelta(seconds=60)
 CLAIM = """
 UPDATE outbox_message SET state = 'sending', attempts = attempts + 1, claimed_until = $2,
     in_doubt = in_doubt OR state = 'sending'
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT id FROM outbox_message
     WHERE (state = 'waiting' AND try_at <= $1)
        OR (state = 'sending' AND claimed_until < $1 AND NOT in_doubt)
-    ORDER BY try_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)
+    ORDER BY try_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
 RETURNING id, channel, address, template_id, fields_json, attempts
 """
 # Lost a second time, nobody knows whether it arrived: it is not repeated once more.

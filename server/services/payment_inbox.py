@@ -62,8 +62,9 @@ SELECT id FROM payment_notice WHERE platform = $1 AND merchant_id = $2 AND diges
 CLAIM = """
 UPDATE payment_notice SET attempts = attempts + 1,
     try_at = $1::timestamptz + power(2, least(attempts, 12)) * interval '1 second'
-WHERE id IN (SELECT id FROM payment_notice WHERE settled_at IS NULL AND try_at <= $1
-             ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED)
+WHERE id = ANY(ARRAY(
+    SELECT id FROM payment_notice WHERE settled_at IS NULL AND try_at <= $1
+    ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING id
 """
 OPEN = "SELECT * FROM payment_notice WHERE id = $1 AND settled_at IS NULL FOR UPDATE"

@@ -44,8 +44,9 @@ async def test_an_engineer_records_an_exchange(mall: Mall, client: httpx.AsyncCl
     wish = body(mall, transformer_ratio=20)
     answer = await client.post(PATH, json=wish, headers=await bearer(mall, "engineer"))
     assert answer.status_code == 201, answer.text
+    [made] = await rows(pool(), "SELECT id FROM meter_exchange")
     assert answer.json() == {
-        "id": 1,
+        "id": made["id"],
         "code": "M-A101",
         "at": answer.json()["at"],
         "final_wh": 900_000_000,

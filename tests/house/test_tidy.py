@@ -187,6 +187,17 @@ def test_banned_words(rule: Rule) -> None:
     assert found == []
 
 
+def test_a_claim_takes_no_more_than_its_limit() -> None:
+    """A plan may look into `IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)` again for each row.
+
+    Then it finds others each time, and claims them all. An array is made once.
+    """
+    looks_again = re.compile(r"\bIN \(\s*SELECT\b[^)]*\bLIMIT\b[^)]*\bFOR [A-Z ]*UPDATE\b")
+    assert looks_again.search("WHERE id IN (\n SELECT id FROM due LIMIT 8 FOR UPDATE SKIP LOCKED)")
+    found = [str(path) for path in code("server") if looks_again.search(text_of(path))]
+    assert found == [], "write = ANY(ARRAY(SELECT … LIMIT … FOR UPDATE SKIP LOCKED))"
+
+
 def _catches_all(handler: ast.ExceptHandler) -> bool:
     caught = ast.unparse(handler.type) if handler.type else "Exception"
     return re.search(r"\b(Base)?Exception\b", caught) is not None

@@ -424,7 +424,7 @@ Query = Callable[[bytes | None], Awaitable[tuple[object, int]]]
 def query_gets(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Query:
     """Query at a gateway that always answers this; the trade or the error, and the attempts."""
     monkeypatch.setattr(gateway, "BACKOFF_S", 0.001)
-    monkeypatch.setattr(gateway, "CALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(gateway, "CALL_TIMEOUT_S", 2.0)
 
     async def query(reply: bytes | None) -> tuple[object, int]:
         heads: list[bytes] = []
