@@ -98,6 +98,8 @@ class _Bench:
         numbers, requests = await self.payers.pay(size.paced)
         async with self._web() as (port, _), self._serve("worker", 0):
             await asyncio.sleep(WARM_S)  # it tells nobody when it is ready
+            _, first = await self.payers.pay(size.in_flight)  # a new process reads its keys
+            answered(await call(self.folder, first, port, lines=1, a_second=size.a_second))
             looking = asyncio.create_task(self._watch(set(numbers)))
             seen = await call(
                 self.folder, requests, port, lines=size.in_flight, a_second=size.a_second
