@@ -57,6 +57,7 @@ def billed(
 
 
 SUCCEEDED = Billed.SUCCEEDED
+RECORDED = ours("mine", state=DONE, recorded=True, due=False)
 # ours, the bill, other bills' numbers -> what differs
 CASES_OF_ONE_LINE = [
     ([ours()], [billed()], (), []),
@@ -89,22 +90,65 @@ CASES_OF_ONE_LINE = [
     ),
     ([ours("r1", state=DONE)], [billed("r1", state=Billed.PROCESSING)], (), []),  # done since
     (
-        [ours("mine", state=DONE, recorded=True, due=False)],
+        [RECORDED],
         [billed("theirs", state=SUCCEEDED)],
         (),
         [],
     ),
     (
-        [ours("mine", state=DONE, recorded=True, due=False)],
+        [RECORDED],
         [billed("theirs", state=SUCCEEDED, trade="o2")],
         (),
         [Finding.REFUND_THERE_ONLY],
     ),
     (
-        [ours("mine", state=DONE, recorded=True, due=False)],
+        [RECORDED],
         [billed("theirs", state=SUCCEEDED), billed("more", state=SUCCEEDED)],
         (),
         [Finding.REFUND_THERE_ONLY],
+    ),
+    # given up here, given back after all, and recorded by another number, once
+    *(
+        (
+            [ours("r1", fen, state, due=False), RECORDED],
+            [billed("r1", state=SUCCEEDED)],
+            (),
+            [],
+        )
+        for state in (FAILED, PartState.REPLACED)
+        for fen in (100, 99)
+    ),
+    (
+        [ours("r1", state=FAILED, due=False), RECORDED],
+        [billed("r1", state=SUCCEEDED), billed("theirs", state=SUCCEEDED)],
+        (),
+        [Finding.REFUND_THERE_ONLY],
+    ),
+    (
+        [ours("r1", state=FAILED, due=False), RECORDED],
+        [billed("r1", fen=99, state=SUCCEEDED)],
+        (),
+        [Finding.REFUND_OTHER_AMOUNT],
+    ),
+    (
+        [ours("r1", state=FAILED, due=False), RECORDED],
+        [billed("r1", state=SUCCEEDED, trade="o2")],
+        (),
+        [Finding.REFUND_OTHER_STATE],
+    ),
+    # but what truly came to nothing leaves it to the refund that was done
+    *(
+        (
+            [ours("r1", fen, FAILED, due=False), RECORDED],
+            [billed("r1", state=said), billed("theirs", state=SUCCEEDED)],
+            (),
+            findings,
+        )
+        for fen, said, findings in (
+            (100, Billed.PROCESSING, []),
+            (100, Billed.CLOSED, []),
+            (99, Billed.CLOSED, [Finding.REFUND_OTHER_AMOUNT]),
+        )
     ),
     # a number of a payment is none of a refund
     (

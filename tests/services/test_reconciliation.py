@@ -23,6 +23,7 @@ from payments.contract import (
 )
 from server.core.errors import InvalidInputError, NotFoundError
 from server.core.refunds.cases import CaseDecision
+from server.core.refunds.parts import PartEvent
 from server.models.database import pool, rows
 from server.services import (
     crediting,
@@ -32,6 +33,7 @@ from server.services import (
 )
 from server.services.case_decisions import Verdict, decide_case
 from server.services.reconciliation_views import days_of
+from server.services.refund_parts import Said, take_in
 from server.services.wakeups import Wakeups
 from tests.fakes.empty_site import empty_site
 from tests.fakes.payment_platform import FakePlatform
@@ -343,6 +345,31 @@ async def test_a_refund_in_the_platforms_console_is_recorded_once(
     parts = await rows(pool(), "SELECT out_refund_no, state FROM refund_part")
     assert [one["state"] for one in parts] == ["done"]
     assert (parts[0]["out_refund_no"] == refund.out_refund_no) is not by_query
+    assert await books.clearing_fen() == 3_000
+
+
+async def test_what_was_given_up_here_and_went_back_after_all_agrees_once_recorded(
+    books: Reconciling, back: Refunding
+) -> None:
+    await books.world.pay(5_000)
+    await back.ask(2_000)
+    await back.work()
+    [number] = books.wechat.refunds
+    for event in (PartEvent.TURNED_ABNORMAL, PartEvent.GIVEN_BACK):
+        await take_in(number, Said(event), books.world.now)
+    back.finish()
+    books.write_bill()
+    books.next_morning()
+    await books.run()
+    assert await books.told() == ("differs", [("refund_other_state", "case")])
+    [case] = [one for one in await books.cases() if one["kind"] == "refunded_outside"]
+    verdict = Verdict(CaseDecision.RECORD, "平台已退款")
+    await decide_case(case["id"], back.people["olga"], verdict, books.world.now)
+    for _ in range(2):
+        await books.run()
+        assert await books.told() == ("agreed", [("refund_other_state", "cured")])
+    assert [one["kind"] for one in await books.cases() if one["closed_at"] is None] == []
+    assert await back.parts() == [("failed", 2_000, "wechat"), ("done", 2_000, "wechat")]
     assert await books.clearing_fen() == 3_000
 
 

@@ -171,7 +171,10 @@ def compare(
         waiting.setdefault((mine.way, mine.number), []).append(mine)
     pairs, strange = _pairs(waiting, bill)
     left = [mine for lines in waiting.values() for mine in lines]
-    more, strange, left = _recorded_pairs(strange, left)
+    recorded, left = _recorded(left)
+    pairs, given_up = _in_place_of_given_up(pairs, recorded)
+    more, strange = _recorded_pairs(strange, recorded)
+    left += [*given_up, *(mine for lines in recorded.values() for mine in lines)]
     agreed, differences, idle = [], [], []
     for pair in (*pairs, *more):
         finding = _finding(pair)
@@ -209,26 +212,53 @@ def _pairs(
     return pairs, strange
 
 
-def _recorded_pairs(
-    strange: Iterable[BillLine], left: Iterable[OurLine]
-) -> tuple[list[Match], list[BillLine], list[OurLine]]:
-    """What a person wrote down, by payment and amount: its number may be ours alone."""
-    recorded: dict[tuple[str, int], list[OurLine]] = {}
+# What a person wrote down, by payment and amount: its number may be ours alone.
+_Recorded = dict[tuple[str, int], list[OurLine]]
+
+
+def _recorded(left: Iterable[OurLine]) -> tuple[_Recorded, list[OurLine]]:
+    recorded: _Recorded = {}
     others = []
     for mine in left:
         if mine.way is Way.REFUND and mine.is_recorded:
             recorded.setdefault((mine.out_trade_no, mine.amount_fen), []).append(mine)
         else:
             others.append(mine)
+    return recorded, others
+
+
+def _take(recorded: _Recorded, theirs: BillLine) -> OurLine | None:
+    if theirs.way is not Way.REFUND or theirs.state is Billed.CLOSED:
+        return None
+    lines = recorded.get((theirs.out_trade_no, theirs.amount_fen))
+    return lines.pop() if lines else None
+
+
+def _in_place_of_given_up(
+    pairs: Iterable[Match], recorded: _Recorded
+) -> tuple[list[Match], list[OurLine]]:
+    """What was given up here and went back after all was recorded by another number."""
+    settled, given_up = [], []
+    for pair in pairs:
+        is_denied = pair.ours.state in CAME_TO_NOTHING and _finding(pair) is not None
+        instead = _take(recorded, pair.bill) if is_denied else None
+        settled.append(pair if instead is None else Match(instead, pair.bill))
+        if instead is not None:
+            given_up.append(pair.ours)
+    return settled, given_up
+
+
+def _recorded_pairs(
+    strange: Iterable[BillLine], recorded: _Recorded
+) -> tuple[list[Match], list[BillLine]]:
     pairs, alone = [], []
     for theirs in strange:
-        mine_too = recorded.get((theirs.out_trade_no, theirs.amount_fen))
-        if theirs.way is Way.REFUND and theirs.state is not Billed.CLOSED and mine_too:
-            pairs.append(Match(mine_too.pop(), theirs))
+        mine = _take(recorded, theirs)
+        if mine is not None:
+            pairs.append(Match(mine, theirs))
         else:
             alone.append(theirs)
-    rest = [mine for lines in recorded.values() for mine in lines]
-    return pairs, alone, [*others, *rest]
+    return pairs, alone
 
 
 def _finding(pair: Match) -> Finding | None:
