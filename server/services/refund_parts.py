@@ -27,11 +27,11 @@ from server.core.refunds.parts import (
     ABNORMAL_PAUSE,
     NO_MERCHANT_CALLS,
     PAUSES_S,
-    Attention,
     Money,
     PartEvent,
     PartState,
     Step,
+    attention_of,
     refund_status,
     step,
 )
@@ -40,20 +40,13 @@ from server.models.database import Connection, Row, pool, row, rows, transaction
 from server.services.emergency_credit import end_within
 from server.services.journal import post
 from server.services.locks import lock_tenancies
-from server.services.payment_cases import (
-    NewCase,
-    close_by_subject,
-    close_case,
-    open_case,
-    reopen_case,
-)
+from server.services.payment_cases import close_case, reopen_case
+from server.services.refund_cases import close_waits, lock_cases, show_outside, show_part
 from server.services.refund_starts import mark_top_ups
 from server.services.supply import decide_within
 
 log = structlog.get_logger(__name__)
 
-OUTSIDE = Attention.OUTSIDE.value
-ABNORMAL_CASE = Attention.ABNORMAL.value
 CODE_MAX = 64
 
 # `sent_before`: an answer may be on its way or lost, so it is asked about before it is asked again.
@@ -82,16 +75,6 @@ FROM refund_part part
 JOIN refund ON refund.id = part.refund_id
 """
 BY_NUMBER = f"{FIND} WHERE part.out_refund_no = $1"
-PAYER = """
-SELECT payment_order.site_id, top_up.tenancy_id
-FROM payment_order JOIN top_up ON top_up.id = payment_order.top_up_id
-WHERE payment_order.platform = $1 AND payment_order.merchant_id = $2
-  AND payment_order.out_trade_no = $3
-"""
-LOCK_CASES = """
-SELECT id FROM payment_case WHERE id = $1 OR (site_id = $2 AND kind = $3 AND subject = $4)
-ORDER BY id FOR UPDATE
-"""
 LOCK_REFUND = "SELECT id FROM refund WHERE id = $1 FOR UPDATE"
 LOCK_PART = """
 SELECT part.*, refund.no, refund.wallet, refund.tenancy_id, refund.case_id, refund.reason,
@@ -245,27 +228,8 @@ async def told_within(
             connection, refund.out_refund_no, Said(SAID[refund.status], refund), now
         )
     if refund.status not in (RefundStatus.UNKNOWN, RefundStatus.CLOSED):  # else nothing went back
-        await _show_outside(connection, site_id, platform, refund, now)
+        await show_outside(connection, site_id, platform, refund, now)
     return None
-
-
-async def _show_outside(
-    connection: Connection, site_id: int, platform: Platform, refund: Refund, now: datetime
-) -> None:
-    names = (platform.value, refund.merchant_id, refund.out_trade_no)
-    payer = await row(connection, PAYER, *names)
-    facts = {
-        "platform": platform.value,
-        "merchant_id": refund.merchant_id,
-        "out_trade_no": refund.out_trade_no,
-        "out_refund_no": refund.out_refund_no,
-        "refund_fen": refund.refund_fen,
-        "status": refund.status.value,
-    }
-    subject = f"{platform.value}:{refund.out_refund_no}"
-    tenancy_id = payer["tenancy_id"] if payer else None
-    owner_id = payer["site_id"] if payer else site_id
-    await open_case(connection, NewCase(owner_id, OUTSIDE, subject, facts, tenancy_id), now)
 
 
 async def take_in_within(
@@ -282,8 +246,9 @@ async def take_in_within(
     if part["finished_at"] is None:
         await _move(connection, part, taken, said, now, ended=ended)
         await _move_money(connection, part, taken, said, now)
-    if taken.attention is not None:
-        await _show(connection, part, taken.attention, said, now)
+    attention = attention_of(PartState(part["state"]), taken, part["created_at"], now)
+    if attention is not None:
+        await show_part(connection, part, attention, said.refund, said.code, now)
     if ended and part["finished_at"] is None:
         await _end(connection, part, now)
     return int(part["tenancy_id"]) if part["tenancy_id"] is not None else None
@@ -296,8 +261,7 @@ async def lock_part(connection: Connection, out_refund_no: str) -> Row | None:
         return None
     if found["tenancy_id"] is not None:
         await lock_tenancies(connection, [found["tenancy_id"]])
-    own = (found["site_id"], ABNORMAL_CASE, found["out_refund_no"])
-    await rows(connection, LOCK_CASES, found["case_id"], *own)
+    await lock_cases(connection, found)
     await rows(connection, LOCK_REFUND, found["refund_id"])
     return await row(connection, LOCK_PART, found["id"])
 
@@ -359,38 +323,9 @@ async def _move_money(
         await decide_within(connection, [part["tenancy_id"]], now)
 
 
-async def _show(
-    connection: Connection, part: Row, attention: Attention, said: Said, now: datetime
-) -> None:
-    """Open the case of a step; of suspense the case that asked for the refund is open again."""
-    if attention is Attention.FAILED and part["wallet"] is None:
-        return
-    told = said.refund
-    if attention is Attention.OUTSIDE and told is not None:
-        platform = Platform(part["platform"])
-        await _show_outside(connection, part["site_id"], platform, told, now)
-        return
-    facts = {
-        "platform": part["platform"],
-        "refund_no": part["no"],
-        "out_trade_no": part["out_trade_no"],
-        "out_refund_no": part["out_refund_no"],
-        "amount_fen": part["amount_fen"],
-        "code": said.code,
-        "state": part["state"],
-        "status": told.status.value if told else None,
-        "refund_fen": told.refund_fen if told else None,
-    }
-    case = NewCase(
-        part["site_id"], attention.value, part["out_refund_no"], facts, part["tenancy_id"]
-    )
-    await open_case(connection, case, now)
-
-
 async def _end(connection: Connection, part: Row, now: datetime) -> None:
     """A part has ended: so has its case, maybe its refund, and its top-up tells it."""
-    own = (part["site_id"], ABNORMAL_CASE, part["out_refund_no"])
-    await close_by_subject(connection, own, now)
+    await close_waits(connection, part, now)
     if part["credit_id"] is not None:
         await mark_top_ups(connection, [part["credit_id"]])
     found = await rows(connection, PARTS, part["refund_id"])

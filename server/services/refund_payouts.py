@@ -10,7 +10,8 @@ from server.services.approvals import Approval, Ask, Outcome
 from server.services.desk import METHODS
 from server.services.manager_acts import Deed, record_act
 from server.services.managers import Manager
-from server.services.refund_parts import OUTSIDE, Said, lock_part, take_in_within
+from server.services.refund_cases import OUTSIDE
+from server.services.refund_parts import Said, lock_part, take_in_within
 
 PAYOUT = "refund_payout"
 REFERENCE_MAX = 64

@@ -1,5 +1,7 @@
 """Every word about a part in every state, and what a refund and a case come to."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from server.core.errors import ConflictError
@@ -12,6 +14,7 @@ from server.core.refunds.parts import (
     Money,
     PartEvent,
     PartState,
+    attention_of,
     refund_status,
     step,
 )
@@ -71,6 +74,28 @@ def test_what_was_done_and_comes_back_is_no_contradiction() -> None:
     assert step(PartState.REPLACED, PartEvent.SUCCEEDED).attention is Attention.OUTSIDE
 
 
+# how long ago it was written down, in hours; its state; the word; the case
+WAITED = [
+    (71, PartState.DUE, PartEvent.UNANSWERED, None),
+    (72, PartState.DUE, PartEvent.UNANSWERED, Attention.UNANSWERED),
+    (99, PartState.DUE, PartEvent.NOT_KNOWN, Attention.UNANSWERED),
+    (99, PartState.DUE, PartEvent.CONTRADICTED, Attention.CONTRADICTED),
+    (99, PartState.DUE, PartEvent.ACCEPTED, None),
+    (99, PartState.DUE, PartEvent.REFUSED, Attention.FAILED),
+    (99, PartState.PROCESSING, PartEvent.NOT_KNOWN, None),  # asked for again only now
+    (99, PartState.ABNORMAL, PartEvent.ASKED_AGAIN, None),
+    (99, PartState.DONE, PartEvent.UNANSWERED, None),
+]
+
+
+@pytest.mark.parametrize(("hours", "state", "event", "attention"), WAITED)
+def test_who_waits_too_long_is_shown(
+    hours: int, state: PartState, event: PartEvent, attention: Attention | None
+) -> None:
+    now = datetime(2026, 5, 20, tzinfo=UTC)
+    assert attention_of(state, step(state, event), now - timedelta(hours=hours), now) is attention
+
+
 STATUS = [
     ({PartState.DUE: 1, PartState.DONE: 9}, "in_progress"),
     ({PartState.TO_PAY: 1}, "in_progress"),
@@ -102,6 +127,7 @@ KINDS = [
     ("refund_failed", (), SEEN, None),
     ("refund_abnormal", (), (CaseDecision.AGAIN, CaseDecision.BY_HAND, CaseDecision.GIVE_BACK),
      None),
+    ("refund_unanswered", (), SEEN, None),
     ("refund_returned", (), (CaseDecision.BY_HAND, CaseDecision.GIVE_BACK, *SEEN), None),
     ("refund_contradicted", (), SEEN, None),
     ("unbooked_payment", (), SEEN, None),

@@ -37,6 +37,7 @@ class CaseKind(StrEnum):
     REFUNDED_OUTSIDE = "refunded_outside"
     REFUND_FAILED = "refund_failed"
     REFUND_ABNORMAL = "refund_abnormal"
+    REFUND_UNANSWERED = "refund_unanswered"
     REFUND_RETURNED = "refund_returned"
     REFUND_CONTRADICTED = "refund_contradicted"
     # these are a reconciliation's
@@ -74,6 +75,7 @@ CASES: Mapping[CaseKind, CaseRule] = MappingProxyType(
         CaseKind.REFUNDED_OUTSIDE: CaseRule(without=(_D.RECORD, _D.SEEN)),
         CaseKind.REFUND_FAILED: CaseRule(),
         CaseKind.REFUND_ABNORMAL: CaseRule(without=(_D.AGAIN, _D.BY_HAND, _D.GIVE_BACK)),
+        CaseKind.REFUND_UNANSWERED: CaseRule(),
         CaseKind.REFUND_RETURNED: CaseRule(without=(_D.BY_HAND, _D.GIVE_BACK, _D.SEEN)),
         CaseKind.REFUND_CONTRADICTED: CaseRule(),
         CaseKind.UNBOOKED_PAYMENT: CaseRule(),

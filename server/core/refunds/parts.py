@@ -5,7 +5,7 @@ A part's number is fixed, so asking again is harmless; money moves once, when a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -55,6 +55,7 @@ class Attention(StrEnum):
 
     FAILED = "refund_failed"
     ABNORMAL = "refund_abnormal"
+    UNANSWERED = "refund_unanswered"  # asked for again and again
     RETURNED = "refund_returned"  # the payer's bank sent it back
     CONTRADICTED = "refund_contradicted"
     OUTSIDE = "refunded_outside"  # given back although we had given it up
@@ -131,6 +132,9 @@ BY_MANAGERS = frozenset({_E.PAID_OUT, _E.ASKED_AGAIN, _E.TURNED_TO_HAND, _E.GIVE
 ENDED = frozenset({_S.DONE, _S.FAILED, _S.REPLACED})
 PAUSES_S = (10, 30, 60, 120, 300, 900, 3_600)  # after the first, second … call; then the last
 ABNORMAL_PAUSE = timedelta(hours=6)  # a cure at the platform is found out
+# An account that ran dry is filled, and a platform mended, within a working day; longer than a
+# weekend it is nobody's waiting, but something that somebody has to look into.
+UNANSWERED_FOR = timedelta(days=3)
 NO_MERCHANT_CALLS = 5  # a merchant may be away for a moment, while its keys are changed
 
 
@@ -142,6 +146,16 @@ def step(state: PartState, event: PartEvent) -> Step:
     if event in BY_MANAGERS:
         raise ConflictError(f"a part that is {state.value} cannot be {event.value}")
     return Step(state, Money.STAYS, Attention.CONTRADICTED)
+
+
+def attention_of(
+    state: PartState, taken: Step, written_at: datetime, now: datetime
+) -> Attention | None:
+    """The case that a step of a part in `state` opens: its own, or that it waits too long."""
+    still_due = state is PartState.DUE and taken.state is PartState.DUE
+    if taken.attention is None and still_due and now - written_at >= UNANSWERED_FOR:
+        return Attention.UNANSWERED
+    return taken.attention
 
 
 def refund_status(parts: Mapping[PartState, int]) -> str:
