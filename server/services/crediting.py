@@ -3,7 +3,7 @@
 The same function whether a notice, a query or a reconciliation brought the trade (decision 9).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -11,9 +11,7 @@ from payments.contract import Platform, Trade, TradeStatus
 from server.core.ledger.accounts import AccountKind, AccountRef
 from server.core.ledger.flows import payment_to_suspense, top_up_settled
 from server.core.top_ups.states import (
-    UNDECIDED,
     AttemptEvent,
-    AttemptState,
     TopUpEvent,
     by_state,
 )
@@ -54,7 +52,6 @@ UPDATE top_up SET status = $4::jsonb ->> status, paid_at = $2, credited_at = $3 
 ORDER_ENDED = """
 UPDATE payment_order SET state = $2::jsonb ->> state, query_at = NULL WHERE id = $1
 """
-TOP_UP_CLOSED = "UPDATE top_up SET status = $2::jsonb ->> status WHERE id = $1"
 # Its money is here and not in its wallet: nothing will be credited by itself, so the order is over,
 # and the time of the payment tells this end from one that nobody paid.
 TOP_UP_SUSPENDED = """
@@ -67,7 +64,6 @@ OWN_REFUND = """
 SELECT 1 AS some FROM refund_part part JOIN payment_credit credit ON credit.id = part.credit_id
 WHERE credit.order_id = $1 AND part.state <> 'failed' LIMIT 1
 """
-GIVEN_BACK = "refunded_before_credit"
 # What was credited is delivered: WeChat is told (services/shipping) where the site says so.
 ORDER_CREDITED = """
 UPDATE payment_order SET transaction_id = $2, ship_at = (
@@ -88,6 +84,7 @@ class Outcome(StrEnum):
     SECOND_PAYMENT = "second_payment"
     AFTER_MOVE_OUT = "after_move_out"
     CREDITED = "credited"
+    REFUNDED_BEFORE_CREDIT = "refunded_before_credit"
     REFUND_TOLD = "refund_told"  # it was a notice about a refund
 
 
@@ -113,10 +110,11 @@ async def credit_within(
     connection: Connection, site_id: int, platform: Platform, trade: Trade, now: datetime
 ) -> Credited:
     """As `credit`, inside the caller's transaction."""
-    if trade.status is TradeStatus.REFUNDED:
-        return await _given_back(connection, platform, trade, now)
-    if trade.status is not TradeStatus.PAID or not trade.transaction_id or not trade.paid_fen:
+    was_paid = trade.status in {TradeStatus.PAID, TradeStatus.REFUNDED}
+    if not was_paid or not trade.transaction_id or not trade.paid_fen:
         return Credited(Outcome.NOT_PAID)
+    if trade.status is TradeStatus.REFUNDED:
+        return await _given_back(connection, site_id, platform, trade, now)
     order, top_up = await _lock_order(connection, platform, trade)
     seen = await row(connection, SEEN, platform.value, trade.merchant_id, trade.transaction_id)
     outcome = _judge(trade, top_up, repeated=seen is not None)
@@ -148,28 +146,26 @@ async def _lock_order(
 
 
 async def _given_back(
-    connection: Connection, platform: Platform, trade: Trade, now: datetime
+    connection: Connection, site_id: int, platform: Platform, trade: Trade, now: datetime
 ) -> Credited:
-    """Paid and given back at the platform, before it was credited or not by us: a case."""
+    """Paid, and wholly or partly given back at the platform, which does not say how much.
+
+    So nothing is credited by itself: what did not come in yet waits in suspense.
+    """
     order, top_up = await _lock_order(connection, platform, trade)
     if order is None or top_up is None:
         return Credited(Outcome.NOT_PAID)
-    subject = f"{platform.value}:{trade.out_trade_no}"
-    facts = _case_facts(platform, trade)
-    case = NewCase(order["site_id"], GIVEN_BACK, subject, facts, top_up["tenancy_id"])
-    state = AttemptState(order["state"])
-    if top_up["credited_at"] is not None or state is AttemptState.PAID:  # in a wallet, or suspense
-        if state in UNDECIDED:  # another attempt was the one that paid
-            await _end_attempt(connection, order["id"], AttemptEvent.GIVEN_BACK)
-        if await row(connection, OWN_REFUND, order["id"]) is None:
-            await open_case(connection, replace(case, kind=OUTSIDE), now)
-        return Credited(Outcome.NOT_PAID)
-    if state in UNDECIDED:
-        await _end_attempt(connection, order["id"], AttemptEvent.GIVEN_BACK)
-        await give_up_within(connection, top_up["id"], now)
-        await rows(connection, TOP_UP_CLOSED, top_up["id"], _moves(TopUpEvent.GIVEN_UP))
+    outcome = Outcome.NOT_PAID
+    seen = await row(connection, SEEN, platform.value, trade.merchant_id, trade.transaction_id)
+    if seen is None:
+        outcome = Outcome.REFUNDED_BEFORE_CREDIT
+        await _suspend(connection, site_id, platform, trade, order, outcome, now)
+    if await row(connection, OWN_REFUND, order["id"]) is None:
+        subject = f"{platform.value}:{trade.out_trade_no}"
+        facts = _case_facts(platform, trade)
+        case = NewCase(order["site_id"], OUTSIDE, subject, facts, top_up["tenancy_id"])
         await open_case(connection, case, now)
-    return Credited(Outcome.NOT_PAID, top_up["tenancy_id"])
+    return Credited(outcome, top_up["tenancy_id"])
 
 
 def _judge(trade: Trade, top_up: Row | None, *, repeated: bool) -> Outcome:
@@ -247,7 +243,7 @@ async def _suspend(
     facts = _case_facts(platform, trade)
     case = NewCase(site_id, outcome.value, subject, facts, tenancy_id, credit_id)
     case_id = await open_case(connection, case, now)
-    if outcome is Outcome.OTHER_AMOUNT:
+    if outcome in {Outcome.OTHER_AMOUNT, Outcome.REFUNDED_BEFORE_CREDIT}:
         names = (platform.value, trade.merchant_id, trade.out_trade_no)
         await close_told(connection, names, now)
     if outcome is Outcome.SECOND_PAYMENT and case_id is not None:

@@ -265,12 +265,6 @@ async def _show(
         )
         if case_id is not None:
             return case_id
-    if difference.finding is Finding.MISSING_HERE:
-        subject = f"{merchant.platform.value}:{line.out_trade_no}"
-        before_credit = CaseKind.REFUNDED_BEFORE_CREDIT.value
-        found = await row(connection, CASE_OF, owner.site_id, before_credit, subject)
-        if found is not None:
-            return int(found["id"])
     facts = _facts(merchant, difference, answer)
     case = NewCase(owner.site_id, kind.value, by_number, facts, owner.tenancy_id)
     return await show_case(connection, case, now)

@@ -122,7 +122,7 @@ KINDS = [
     ("other_merchant", (), SEEN, None),
     ("other_app", (), SEEN, None),
     ("other_currency", (), SEEN, None),
-    ("refunded_before_credit", (), SEEN, None),
+    ("refunded_before_credit", MONEY, SEEN, None),
     ("refunded_outside", (), (CaseDecision.RECORD, CaseDecision.SEEN), None),
     ("refund_failed", (), SEEN, None),
     ("refund_abnormal", (), (CaseDecision.AGAIN, CaseDecision.BY_HAND, CaseDecision.GIVE_BACK),

@@ -26,11 +26,11 @@ TOP_UPS = {  # credited   suspended  given up   begun      ended  refunded whole
     "refunding": "x         refunding  refunding  refunding  paid   refunded",
     "refunded":  "x         refunded   refunded   x          x      refunded",
 }
-ATTEMPTS = {  # given up  ended   paid  given back
-    "waiting":   "closing closed  paid  closed",
-    "closing":   "closing closed  paid  closed",
-    "paid":      "paid    paid    paid  paid",
-    "closed":    "closed  closed  paid  closed",
+ATTEMPTS = {  # given up  ended   paid
+    "waiting":   "closing closed  paid",
+    "closing":   "closing closed  paid",
+    "paid":      "paid    paid    paid",
+    "closed":    "closed  closed  paid",
 }
 # fmt: on
 CELLS = [

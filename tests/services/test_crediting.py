@@ -75,7 +75,7 @@ async def test_another_merchants_trade_does_not_pay_our_order(world: World) -> N
     assert (await world.top_up())["status"] == "pending"
 
 
-async def test_an_order_given_back_before_it_was_credited_ends_as_a_case(world: World) -> None:
+async def test_an_order_given_back_before_it_was_credited_waits_in_suspense(world: World) -> None:
     number = await world.order(5_000)
     paid = world.paid_trade(number)
     world.platform.trades[number] = replace(paid, status=TradeStatus.REFUNDED)
@@ -85,13 +85,18 @@ async def test_an_order_given_back_before_it_was_credited_ends_as_a_case(world: 
     world.now += timedelta(days=1)
     assert await query_orders(context, WECHAT) == 0  # it is not asked for again
     assert (await world.top_up())["status"] == "closed"
-    case = await world.row("SELECT kind FROM payment_case")
-    assert case == {"kind": "refunded_before_credit"}
-    late = await credit(
-        world.site_id, WECHAT, replace(paid, status=TradeStatus.REFUNDED), world.now
+    told = [replace(paid, status=TradeStatus.REFUNDED), paid]  # a notice may be late
+    late = [await credit(world.site_id, WECHAT, one, world.now) for one in told]
+    assert [one.outcome for one in late] == [Outcome.NOT_PAID, Outcome.REPEATED]
+    kinds = await rows(
+        pool(), "SELECT kind, credit_id IS NULL AS bare FROM payment_case ORDER BY kind"
     )
-    assert late.outcome is Outcome.NOT_PAID
+    assert kinds == [
+        {"kind": "refunded_before_credit", "bare": False},
+        {"kind": "refunded_outside", "bare": True},
+    ]
     assert await wallet_fen(world.tenancy_id) == 0
+    assert (await audit(lambda _: None)).violations == []
 
 
 async def test_a_credited_order_refunded_outside_is_a_case_and_moves_no_money(

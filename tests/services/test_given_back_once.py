@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from payments.contract import Method, Platform, Refund, RefundStatus, Trade, TradeStatus
-from server.core.errors import ForbiddenError
+from server.core.errors import ConflictError, ForbiddenError
 from server.core.refunds.cases import CaseDecision
 from server.core.refunds.parts import PartEvent
 from server.models.database import pool, rows
@@ -15,7 +15,7 @@ from server.services import refund_views, refunds
 from server.services.approvals import DEFAULT_LIMITS_FEN, Decision
 from server.services.audit import audit
 from server.services.case_decisions import Verdict, decide_case
-from server.services.crediting import credit
+from server.services.crediting import Outcome, credit
 from server.services.money_by_hand import decide
 from server.services.payment_attempts import Payer, change_method
 from server.services.payment_inbox import keep, settle
@@ -75,7 +75,8 @@ async def test_an_attempt_given_back_outside_is_asked_about_no_more(office: Refu
     assert await query_orders(office.context, Platform.ALIPAY) == 1
     world.now += timedelta(days=1)
     assert await query_orders(office.context, Platform.ALIPAY) == 0
-    assert await rows(pool(), "SELECT kind FROM payment_case") == [{"kind": "refunded_outside"}]
+    kinds = await rows(pool(), "SELECT kind FROM payment_case ORDER BY kind")
+    assert [one["kind"] for one in kinds] == ["refunded_before_credit", "refunded_outside"]
 
 
 async def test_what_nobody_may_ask_any_more_can_be_rejected(office: Refunding) -> None:
@@ -113,10 +114,17 @@ async def said_by_platform(office: Refunding, number: str, status: RefundStatus)
     await take_in(number, Said(SAID[status], refund), office.world.now)
 
 
-async def decided(office: Refunding, kind: str, decision: CaseDecision) -> None:
+async def decided(
+    office: Refunding,
+    kind: str,
+    decision: CaseDecision,
+    *,
+    tenancy_id: int | None = None,
+    amount_fen: int | None = None,
+) -> None:
     sql = "SELECT id FROM payment_case WHERE kind = $1 AND decided_at IS NULL"
     (case,) = await rows(pool(), sql, kind)
-    verdict = Verdict(decision, "核对无误")
+    verdict = Verdict(decision, "核对无误", tenancy_id, amount_fen=amount_fen)
     await decide_case(case["id"], office.people["fen"], verdict, office.world.now)
 
 
@@ -162,6 +170,29 @@ async def test_money_in_suspense_that_went_back_outside_is_told(office: Refundin
         await credit(office.world.site_id, Platform.WECHAT, told, office.world.now)
     await decided(office, "refunded_outside", CaseDecision.RECORD)
     assert await rows(pool(), "SELECT 1 AS some FROM payment_case WHERE closed_at IS NULL") == []
+    assert await office.in_progress_fen("suspense") == 0
+    assert (await audit(lambda _: None)).violations == []
+
+
+@pytest.mark.parametrize("back_fen", [300, 5_000])
+async def test_what_went_back_before_it_was_credited_may_be_a_part_of_it(
+    office: Refunding, back_fen: int
+) -> None:
+    """The platform's word of the payment is one for both; the rest is the tenant's."""
+    world = office.world
+    trade = world.paid_trade(await world.order(5_000))
+    told = replace(trade, status=TradeStatus.REFUNDED)
+    outcome = (await credit(world.site_id, Platform.WECHAT, told, world.now)).outcome
+    assert outcome is Outcome.REFUNDED_BEFORE_CREDIT
+    assert await office.in_progress_fen("suspense") == 5_000
+    if back_fen < 5_000:
+        with pytest.raises(ConflictError):  # nobody has the rest before it is credited
+            await decided(office, "refunded_outside", CaseDecision.RECORD, amount_fen=back_fen)
+        tenancy_id = world.tenancy_id
+        await decided(office, outcome.value, CaseDecision.CREDIT, tenancy_id=tenancy_id)
+    await decided(office, "refunded_outside", CaseDecision.RECORD, amount_fen=back_fen)
+    assert await rows(pool(), "SELECT 1 AS some FROM payment_case WHERE closed_at IS NULL") == []
+    assert await wallet_fen(world.tenancy_id) == 5_000 - back_fen
     assert await office.in_progress_fen("suspense") == 0
     assert (await audit(lambda _: None)).violations == []
 

@@ -71,7 +71,7 @@ CASES: Mapping[CaseKind, CaseRule] = MappingProxyType(
         CaseKind.OTHER_MERCHANT: CaseRule(),
         CaseKind.OTHER_APP: CaseRule(),
         CaseKind.OTHER_CURRENCY: CaseRule(),
-        CaseKind.REFUNDED_BEFORE_CREDIT: CaseRule(),
+        CaseKind.REFUNDED_BEFORE_CREDIT: CaseRule(_SUSPENDED),
         CaseKind.REFUNDED_OUTSIDE: CaseRule(without=(_D.RECORD, _D.SEEN)),
         CaseKind.REFUND_FAILED: CaseRule(),
         CaseKind.REFUND_ABNORMAL: CaseRule(without=(_D.AGAIN, _D.BY_HAND, _D.GIVE_BACK)),

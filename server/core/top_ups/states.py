@@ -23,7 +23,7 @@ class TopUpEvent(StrEnum):
 
     CREDITED = "credited"
     SUSPENDED = "suspended"  # money came that may not be credited by itself
-    GIVEN_UP = "given_up"  # nobody paid in time, moved out, or given back before it was credited
+    GIVEN_UP = "given_up"  # nobody paid in time, or moved out
     REFUND_BEGUN = "refund_begun"
     REFUND_ENDED = "refund_ended"  # nothing more is on its way, and something is left
     REFUNDED_WHOLE = "refunded_whole"
@@ -44,7 +44,6 @@ class AttemptEvent(StrEnum):
     GIVEN_UP = "given_up"
     ENDED = "ended"  # its platform says so, or was asked in vain for too long
     PAID = "paid"
-    GIVEN_BACK = "given_back"  # at its platform, before it was credited
 
 
 _T, _TE, _A, _AE = TopUpStatus, TopUpEvent, AttemptState, AttemptEvent
@@ -78,19 +77,15 @@ ATTEMPT_MOVES: Mapping[tuple[AttemptState, AttemptEvent], AttemptState] = Mappin
         (_A.WAITING, _AE.GIVEN_UP): _A.CLOSING,
         (_A.WAITING, _AE.ENDED): _A.CLOSED,
         (_A.WAITING, _AE.PAID): _A.PAID,
-        (_A.WAITING, _AE.GIVEN_BACK): _A.CLOSED,
         (_A.CLOSING, _AE.GIVEN_UP): _A.CLOSING,
         (_A.CLOSING, _AE.ENDED): _A.CLOSED,
         (_A.CLOSING, _AE.PAID): _A.PAID,
-        (_A.CLOSING, _AE.GIVEN_BACK): _A.CLOSED,
         (_A.PAID, _AE.GIVEN_UP): _A.PAID,
         (_A.PAID, _AE.ENDED): _A.PAID,
         (_A.PAID, _AE.PAID): _A.PAID,
-        (_A.PAID, _AE.GIVEN_BACK): _A.PAID,
         (_A.CLOSED, _AE.GIVEN_UP): _A.CLOSED,
         (_A.CLOSED, _AE.ENDED): _A.CLOSED,
         (_A.CLOSED, _AE.PAID): _A.PAID,  # a payment races its close
-        (_A.CLOSED, _AE.GIVEN_BACK): _A.CLOSED,
     }
 )
 UNDECIDED = frozenset({AttemptState.WAITING, AttemptState.CLOSING})  # its platform is asked
