@@ -14,6 +14,7 @@ from server.services.audit_desk import audit_desk
 from server.services.audit_fixed_charges import audit_fixed_charges
 from server.services.audit_journal import audit_journal, audit_wallets
 from server.services.audit_payments import audit_payments
+from server.services.audit_refund_acts import audit_refund_acts
 from server.services.audit_refunds import audit_refunds
 from server.services.audit_report import AuditReport, Progress
 from server.services.audit_window import snapshot, window_of
@@ -36,6 +37,7 @@ async def audit(
         await audit_wallets(connection, report, progress)
         await audit_payments(connection, window, report, progress)
         await audit_refunds(connection, window, report, progress)
+        await audit_refund_acts(connection, window, report, progress)
         await audit_desk(connection, window, report, progress)
         await audit_by_hand(connection, window, report, progress)
         await audit_charges(connection, window, report, progress)
