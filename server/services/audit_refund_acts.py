@@ -20,8 +20,8 @@ SELECT (SELECT count(*) FROM approval WHERE decision = 'approve' AND kind = ANY(
     + (SELECT count(*) FROM manager_act WHERE act = ANY($1::text[])) AS refund_acts
 """
 # What was done, as the act must have said it; what a case credits is read from its posting. A
-# refund with another key and no approval was begun by the decision of a case. What was said is the
-# log's word, or an approval together with the log's word that it was approved.
+# refund with another key and no approval is a case's (OF_NO_CASE). What was said is the log's word,
+# or an approval together with the log's word that it was approved.
 _WITH = """
 WITH wallets AS (
     SELECT * FROM unnest($1::text[], $2::text[]) AS wallets (name, kind)
@@ -90,6 +90,22 @@ FROM said LEFT JOIN done ON {_SAME}
 GROUP BY said.subject, said.kind HAVING count(done.subject) <> 1
 ORDER BY said.subject LIMIT 1000
 """  # noqa: S608 - constants
+# What a case's decision took from a wallet: what went back outside, or came back from a bank.
+OF_NO_CASE = """
+SELECT 'refund ' || refund.no AS subject FROM refund
+WHERE refund.started_at IS NOT NULL AND refund.wallet IS NOT NULL
+  AND refund.approval_no IS NULL AND refund.idempotency_key NOT LIKE 'refund:%'
+  AND NOT EXISTS (
+    SELECT 1 FROM payment_case decided JOIN manager_act said
+        ON said.act = 'case_decided' AND said.facts ->> 'case_id' = decided.id::text
+        AND said.facts ->> 'decision' = decided.decision
+    WHERE said.actor = refund.asked_by AND said.reason = refund.reason
+      AND refund.idempotency_key = CASE
+        WHEN decided.decision = 'record' THEN 'outside:' || decided.id
+        WHEN decided.kind = 'refund_returned' AND decided.decision IN ('by_hand', 'give_back')
+            AND decided.site_id = refund.site_id THEN 'returned:' || decided.subject END)
+ORDER BY refund.id LIMIT 1000
+"""
 UNASKED = """
 SELECT 'transaction ' || posted.id AS subject FROM ledger_transaction posted
 WHERE posted.id BETWEEN $1 AND $2 AND posted.flow = 'suspense.credited'
@@ -114,5 +130,7 @@ async def audit_refund_acts(
     for one in await rows(connection, NOT_DONE, *wallets, list(KINDS)):
         detail = f"is a {one['kind']} that was done as it says {one['times']} times"
         report.blame(RULE, one["subject"], detail)
+    for one in await rows(connection, OF_NO_CASE):
+        report.blame(RULE, one["subject"], "is what nobody asked for, and no case was decided so")
     for one in await rows(connection, UNASKED, *window.ids):
         report.blame(RULE, one["subject"], "credits what no case was decided to credit")

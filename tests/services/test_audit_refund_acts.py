@@ -131,6 +131,13 @@ FORGERIES: list[tuple[tuple[str, ...], list[str]]] = [
         ),
         ["refund R2"],
     ),
+    *(  # as if a case had begun it
+        (
+            (f"UPDATE refund SET approval_no = NULL, idempotency_key = {key} WHERE $refund",),  # noqa: S608 - ours
+            [APPROVAL, REFUND],
+        )
+        for key in ("'another'", "'outside:' || (SELECT max(id) FROM payment_case)")
+    ),
     # a payout
     (("UPDATE refund_part SET reference = 'P-9' WHERE $paid",), [PART, APPROVAL]),
     (("UPDATE refund_part SET method = 'bank_transfer' WHERE $paid",), [PART, APPROVAL]),
