@@ -18,11 +18,12 @@ from payments.contract import (
     TradeStatus,
 )
 from server.core.errors import UnavailableError
+from server.core.refunds.parts import PartState
 from server.models.database import Row, from_json, pool, row, rows, to_json, transaction
 from server.services.crediting import Credited, Outcome, credit_within
 from server.services.group_commit import GroupCommit
 from server.services.payment_cases import NewCase, open_case
-from server.services.refund_parts import is_doubtful, told_within
+from server.services.refund_parts import doubted_in, told_within
 
 NUMBER_MAX = 64
 GROUP_MAX = 128  # notices in one commit
@@ -90,12 +91,16 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A kept notice that may be older than what is known: its platform is to be asked."""
+    """A kept notice that may be older than what is known: its platform is to be asked.
+
+    `state` is what its part is meanwhile.
+    """
 
     notice_id: int
     site_id: int
     platform: Platform
     refund: Refund
+    state: PartState
 
 
 class Intake:
@@ -184,12 +189,12 @@ async def claim_open(now: datetime, limit: int) -> Sequence[int]:
 
 
 async def settle(
-    notice_id: int, now: datetime, *, asked: Refund | None = None
+    notice_id: int, now: datetime, *, asked: tuple[Doubt, Refund] | None = None
 ) -> Credited | Doubt | None:
     """Do what a kept notice says, credit or refund; None where that is done already.
 
-    A Doubt, and nothing done, where the platform has to be asked first: call it again with what was
-    `asked`.
+    A Doubt, and nothing done, where the platform has to be asked first: call it again with the
+    doubt and what it answered. It is a doubt again where the part has come further since.
     """
     async with transaction() as connection:
         notice = await row(connection, OPEN, notice_id)
@@ -199,9 +204,10 @@ async def settle(
         if notice["out_refund_no"] is None:
             credited = await credit_within(connection, site_id, platform, _trade(notice), now)
         else:
-            refund = asked or _refund(notice)
-            if asked is None and await is_doubtful(connection, refund):
-                return Doubt(notice_id, site_id, platform, refund)
+            refund = asked[1] if asked is not None else _refund(notice)
+            state = await doubted_in(connection, refund)
+            if state is not None and (asked is None or state is not asked[0].state):
+                return Doubt(notice_id, site_id, platform, refund, state)
             tenancy_id = await told_within(connection, site_id, platform, refund, now)
             credited = Credited(Outcome.REFUND_TOLD, tenancy_id)
         await rows(connection, SETTLED, notice_id, now, credited.outcome.value)

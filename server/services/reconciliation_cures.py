@@ -93,7 +93,9 @@ async def _with_refund(difference: Difference, refund: Refund, now: datetime) ->
     rule = CURES[difference.finding]
     if rule.act is not Act.SETTLE or answer not in rule.act_on:
         return Cured(answer)
-    tenancy_id = await take_in(refund.out_refund_no, Said(SAID[refund.status], refund), now)
+    said = Said(SAID[refund.status], refund)
+    asked_in = difference.ours.state if difference.ours is not None else None
+    tenancy_id = await take_in(refund.out_refund_no, said, now, asked_in=asked_in)
     return Cured(answer, tenancy_id)
 
 

@@ -65,7 +65,7 @@ FROM due, refund, payment_credit credit, site
 WHERE part.id = due.id AND refund.id = part.refund_id AND credit.id = part.credit_id
   AND site.id = part.site_id
 RETURNING part.id, part.site_id, site.code AS site_code, part.platform, part.merchant_id,
-    part.out_trade_no, part.out_refund_no, part.amount_fen, part.attempts,
+    part.out_trade_no, part.out_refund_no, part.amount_fen, part.state, part.attempts,
     credit.amount_fen AS total_fen, refund.reason, due.sent_before
 """
 FIND = """
@@ -112,7 +112,10 @@ LAST_WORDS: Mapping[str, RefundStatus] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class DuePart:
-    """A part to ask the platform about, or for; `sent_before`: it may know the number already."""
+    """A part to ask the platform about, or for; `sent_before`: it may know the number already.
+
+    `state` is that in which it is asked.
+    """
 
     part_id: int
     site_id: int
@@ -124,6 +127,7 @@ class DuePart:
     amount_fen: int
     total_fen: int
     reason: str
+    state: PartState
     attempts: int
     sent_before: bool
 
@@ -152,6 +156,7 @@ async def take_due(now: datetime, limit: int) -> Sequence[DuePart]:
             amount_fen=one["amount_fen"],
             total_fen=one["total_fen"],
             reason=one["reason"],
+            state=PartState(one["state"]),
             attempts=one["attempts"],
             sent_before=one["sent_before"],
         )
@@ -197,22 +202,33 @@ def _request(due: DuePart, public_url: str) -> RefundRequest:
     )
 
 
-async def take_in(out_refund_no: str, said: Said, now: datetime) -> int | None:
-    """Do what follows from a word about a part; whose pages should hear of it."""
+async def take_in(
+    out_refund_no: str, said: Said, now: datetime, *, asked_in: PartState | None = None
+) -> int | None:
+    """Do what follows from a word about a part; whose pages should hear of it.
+
+    An answer is dropped where the part is not any more in the state in which it was asked about: a
+    notice that overtook it may be newer. What has not ended is asked about again.
+    """
     async with transaction() as connection:
+        part = await lock_part(connection, out_refund_no)
+        if asked_in is not None and part is not None and part["state"] != asked_in.value:
+            return None
         return await take_in_within(connection, out_refund_no, said, now)
 
 
-async def is_doubtful(connection: Connection, refund: Refund) -> bool:
-    """Whether a notice says something else of a part than what a platform said of it at last.
+async def doubted_in(connection: Connection, refund: Refund) -> PartState | None:
+    """The state of a part of which a notice says something else than its platform said at last.
 
-    It may be older than that, and have been on its way or in the inbox since: the platform is to
-    be asked before it is believed that money came back, or arrived after all. The part is locked:
-    two notices that are settled at once are told one after the other.
+    None: there is no doubt. The notice may be older than that, and have been on its way or in the
+    inbox since: the platform is to be asked before it is believed that money came back, or arrived
+    after all. The part is locked: two notices that are settled at once are told one after the
+    other.
     """
     known = await lock_part(connection, refund.out_refund_no)
     state: str = known["state"] if known is not None else ""
-    return state in LAST_WORDS and refund.status is not LAST_WORDS[state]
+    doubtful = state in LAST_WORDS and refund.status is not LAST_WORDS[state]
+    return PartState(state) if doubtful else None
 
 
 async def told_within(

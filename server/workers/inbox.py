@@ -41,7 +41,7 @@ async def _ask_first(context: WorkContext, doubt: Doubt) -> Credited | Doubt | N
     except PaymentError as error:
         log.info("refund query failed", out_refund_no=told.out_refund_no, code=error.code)
         return None
-    return await payment_inbox.settle(doubt.notice_id, context.clock(), asked=asked)
+    return await payment_inbox.settle(doubt.notice_id, context.clock(), asked=(doubt, asked))
 
 
 async def query_orders(context: WorkContext, platform: Platform) -> int:

@@ -15,7 +15,8 @@ async def ask_for_refunds(context: WorkContext) -> int:
     async def ask(due: DuePart) -> None:
         platform = await context.platforms.of_site(due.site_id, due.platform)
         said = await refund_parts.ask_platform(due, platform, context.public_url, context.clock())
-        tenancy_id = await refund_parts.take_in(due.out_refund_no, said, context.clock())
+        now = context.clock()
+        tenancy_id = await refund_parts.take_in(due.out_refund_no, said, now, asked_in=due.state)
         if tenancy_id is not None:
             await announce_tenancies(context.wakeups, [tenancy_id])
 

@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 
 from payments.contract import Refund, RefundStatus
+from server.core.refunds.parts import PartEvent, PartState
 from server.models.database import pool, rows
 from server.services import payment_inbox
 from server.services.crediting import Credited, Outcome
 from server.services.payment_inbox import Doubt, Kept
+from server.services.refund_parts import Said, ask_platform, take_due, take_in
 from server.workers.inbox import settle_notices
 from tests.fakes.refunding import refunding
 from tests.scenarios.world import World, local
@@ -115,3 +117,52 @@ async def test_an_old_success_does_not_end_what_came_back_since(
         ended,
         *([([("done", 2_000, "wechat")], ["refund_returned"])] * (not known_before)),
     )
+
+
+async def test_an_answer_that_a_notice_overtook_is_dropped_and_asked_for_again(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The bank sent it back while "it is done" was on its way to the worker who had asked."""
+    await world.open(tmp_path_factory.mktemp("mall"), balance_fen=0)
+    office = await refunding(world)
+    await world.pay(5_000)
+    await office.ask(2_000)
+    await office.work()
+    (number,) = office.wechat.refunds
+    office.wechat.finish(number, RefundStatus.SUCCEEDED, world.now)
+    world.now += timedelta(minutes=1)
+    [due] = await take_due(world.now, 8)
+    answer = await ask_platform(due, office.wechat, "", world.now)
+    back = office.wechat.finish(number, RefundStatus.ABNORMAL, world.now)
+    notice = office.wechat.refund_notice_of(back)
+    _, notice_id = await payment_inbox.keep(world.site_id, office.wechat, notice, world.now)
+    assert notice_id is not None
+    await payment_inbox.settle(notice_id, world.now)
+    await take_in(number, answer, world.now, asked_in=due.state)
+    assert await office.parts() == [("abnormal", 2_000, "wechat")]
+    office.wechat.finish(number, RefundStatus.SUCCEEDED, world.now)
+    await office.work(after_s=24 * 3_600)
+    assert await office.parts() == [("done", 2_000, "wechat")]
+
+
+async def test_what_was_asked_in_a_doubt_counts_only_while_nothing_else_was_told(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    await world.open(tmp_path_factory.mktemp("mall"), balance_fen=0)
+    office = await refunding(world)
+    await world.pay(5_000)
+    await office.ask(2_000)
+    await office.work()
+    (number,) = office.wechat.refunds
+    done = office.wechat.finish(number, RefundStatus.SUCCEEDED, world.now)
+    notice = office.wechat.refund_notice_of(done)
+    _, notice_id = await payment_inbox.keep(world.site_id, office.wechat, notice, world.now)
+    assert notice_id is not None
+    await take_in(number, Said(PartEvent.TURNED_ABNORMAL), world.now)
+    doubt = await payment_inbox.settle(notice_id, world.now)
+    assert isinstance(doubt, Doubt)
+    await take_in(number, Said(PartEvent.SUCCEEDED), world.now)
+    back = replace(done, status=RefundStatus.ABNORMAL)
+    again = await payment_inbox.settle(notice_id, world.now, asked=(doubt, back))
+    assert again == replace(doubt, state=PartState.DONE, refund=back)
+    assert await office.parts() == [("done", 2_000, "wechat")]
