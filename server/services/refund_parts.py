@@ -222,13 +222,13 @@ async def doubted_in(connection: Connection, refund: Refund) -> PartState | None
 
     None: there is no doubt. The notice may be older than that, and have been on its way or in the
     inbox since: the platform is to be asked before it is believed that money came back, or arrived
-    after all. The part is locked: two notices that are settled at once are told one after the
-    other.
+    after all; also of one that is due, which may be so again since. The part is locked: two notices
+    that are settled at once are told one after the other.
     """
     known = await lock_part(connection, refund.out_refund_no)
     state: str = known["state"] if known is not None else ""
-    doubtful = state in LAST_WORDS and refund.status is not LAST_WORDS[state]
-    return PartState(state) if doubtful else None
+    known_better = state in LAST_WORDS and refund.status is not LAST_WORDS[state]
+    return PartState(state) if known_better or state == PartState.DUE else None
 
 
 async def told_within(

@@ -166,3 +166,26 @@ async def test_what_was_asked_in_a_doubt_counts_only_while_nothing_else_was_told
     again = await payment_inbox.settle(notice_id, world.now, asked=(doubt, back))
     assert again == replace(doubt, state=PartState.DONE, refund=back)
     assert await office.parts() == [("done", 2_000, "wechat")]
+
+
+async def test_an_old_success_does_not_end_what_a_manager_asks_for_again(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It came back, a manager wants it asked for again, and only then "it is done" is looked at."""
+    await world.open(tmp_path_factory.mktemp("mall"), balance_fen=0)
+    office = await refunding(world)
+    await world.pay(5_000)
+    await office.ask(2_000)
+    await office.work()
+    (number,) = office.wechat.refunds
+    old = office.wechat.refund_notice_of(
+        office.wechat.finish(number, RefundStatus.SUCCEEDED, world.now)
+    )
+    office.wechat.finish(number, RefundStatus.ABNORMAL, world.now)
+    await take_in(number, Said(PartEvent.TURNED_ABNORMAL), world.now)
+    await take_in(number, Said(PartEvent.ASKED_AGAIN), world.now)
+    assert await office.parts() == [("due", 2_000, "wechat")]
+    await payment_inbox.keep(world.site_id, office.wechat, old, world.now)
+    await settle_notices(office.context)
+    assert await rows(pool(), UNSETTLED) == []
+    assert await office.parts() == [("abnormal", 2_000, "wechat")]
