@@ -227,7 +227,7 @@ class Walk:
         self._yard.sandbox.faults.clear()
         for platform in Platform:
             self._yard.control.release(platform)
-        bills_are_there = self._world.now + timedelta(hours=27)
+        bills_are_there = self._world.now + timedelta(hours=35)  # at ten on the day after
         for pause in (timedelta(minutes=31),) * 4 + (timedelta(hours=4),) * 30:
             await self._settle_stuck()
             self._pass(pause)
