@@ -20,7 +20,7 @@ from server.services.locks import lock_tenancies
 from server.services.manager_acts import Deed, record_act
 from server.services.managers import Manager
 from server.services.move_out_standing import Leaver, settled_fen
-from server.services.refund_starts import RefundWish, insert_refund, site_of, start_within
+from server.services.refund_starts import RefundWish, insert_refund, start_within
 from server.services.supply import decide_within
 from server.services.wallets import WALLETS
 
@@ -106,25 +106,6 @@ async def ask(
         deed = Deed(site_id, manager.name, REFUND, subject, wish.reason, asking.act)
         await record_act(connection, deed, now)
         return Asked(refund["no"])
-
-
-async def refund_within(
-    connection: Connection, wish: RefundWish, *, asked_by: str, key: str, now: datetime
-) -> str:
-    """Give money back without asking anybody more, once a key of the site; the refund's number.
-
-    In the caller's transaction; of a tenancy that has ended, too. Raises AboveAvailableError,
-    OtherRefundError.
-    """
-    await lock_tenancies(connection, [wish.tenancy_id])
-    site_id = await site_of(connection, wish.tenancy_id)
-    before = await _asked_before(connection, site_id, wish, key)
-    if before is not None:
-        return before.refund_no
-    await _check_available(connection, wish)
-    refund = await insert_refund(connection, site_id, wish, asked_by, key, now)
-    await start_within(connection, refund, now)
-    return str(refund["no"])
 
 
 async def carry_out(connection: Connection, approval: Approval, now: datetime) -> None:

@@ -6,14 +6,17 @@ import pytest
 
 from payments.contract import Method, Platform, RefundStatus, TradeStatus
 from server.core.refunds.parts import PartEvent
-from server.models.database import pool, rows, transaction
+from server.models.database import pool, rows
 from server.services.crediting import credit
+from server.services.manager_acts import Role
+from server.services.managers import Manager
 from server.services.refund_parts import Said, take_in
 from server.services.refund_starts import RefundWish
-from server.services.refunds import refund_within
+from server.services.refunds import ask
 from server.services.wakeups import Wakeups
 from server.workers.context import WorkContext
 from server.workers.refunds import ask_for_refunds
+from tests.fakes.refunding import MANAGER
 from tests.fakes.town import NOW, Town
 
 
@@ -119,8 +122,9 @@ async def test_a_refund_is_followed_by_its_tenant(town: Town) -> None:
     trade = wechat.pay(ordered["payment"]["out_trade_no"], NOW)
     await credit(town.site_id, Platform.WECHAT, trade, NOW)
     wish = RefundWish(shop_id, 5_000, "多充了")
-    async with transaction() as connection:
-        no = await refund_within(connection, wish, asked_by="fen", key="k", now=NOW)
+    made = await rows(pool(), MANAGER, "fen", Role.FINANCE.value, town.site_id, NOW)
+    fen = Manager(made[0]["id"], "fen", Role.FINANCE, town.site_id)
+    no = (await ask((town.site_id, "A1"), wish, fen, NOW, key="k")).refund_no
     found = (await ann.get(path)).json()
     assert (found["status"], found["refunded_fen"]) == ("refunding", 0)
     assert (await ann.get(f"/shops/{shop_id}")).json()["balance_fen"] == 100_000
