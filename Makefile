@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 ARGS ?=
 MUTANTS ?=
-PYTEST_ARGS ?= --numprocesses=5 --dist=loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 UPGRADE ?=
 
 # Every process that the product and its tests start would compile the whole of it anew.
