@@ -50,11 +50,12 @@ def blueprint(context: WebContext) -> Blueprint:
         return await _shop_page(request, context, await find_shop(token), token)
 
     _add_top_ups(room, context)
+    _add_top_up_pages(room, context)
     return room
 
 
 def _add_top_ups(room: Blueprint, context: WebContext) -> None:
-    """A payer's way: an order, back from the platform, its page."""
+    """What a payer asks for: an order, or another way to pay it."""
 
     @room.post("/<token:str>/top-ups")
     async def order_top_up(request: Request, token: str) -> HTTPResponse:
@@ -94,6 +95,10 @@ def _add_top_ups(room: Blueprint, context: WebContext) -> None:
         )
         await public_page.change_method(no, wish, context.platforms, context.clock())
         return see_other(f"{here}?pay=1")
+
+
+def _add_top_up_pages(room: Blueprint, context: WebContext) -> None:
+    """What a payer sees of an order, also on the way back from its platform."""
 
     @room.get("/<token:str>/returns/<key:str>")
     async def come_back(_request: Request, token: str, key: str) -> HTTPResponse:

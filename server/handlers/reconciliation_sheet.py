@@ -67,7 +67,7 @@ async def workbook(
             try:
                 await _fill(book, known, (since, until), site_id)
                 await asyncio.to_thread(book.close)
-            except BaseException:
+            except BaseException:  # also cancelled: its files would stay open
                 await asyncio.to_thread(book.give_up)
                 raise
         yield path

@@ -211,7 +211,7 @@ async def meanwhile(asked: Coroutine[Any, Any, _Answer]) -> AsyncIterator[asynci
         await asyncio.sleep(0)  # what it asks first is on its way
         yield task
         await task
-    except BaseException:
+    except BaseException:  # also cancelled: nothing may go on asking on this connection
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         raise

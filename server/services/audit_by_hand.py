@@ -91,7 +91,7 @@ WHERE NOT EXISTS (
     WHERE receipt.ledger_transaction_id = posted.id AND receipt.taken_by = $11)
 GROUP BY posted.id, posted.change_fen HAVING count(wanted.key) <> 1
 ORDER BY posted.id LIMIT 1000
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - made of constants of this file
 NOT_DONE = """
 SELECT 'approval ' || approval.no AS subject, approval.kind
 FROM approval JOIN unnest($3::text[], $4::text[]) AS kinds (kind, flow) USING (kind)

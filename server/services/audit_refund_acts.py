@@ -83,13 +83,13 @@ SELECT done.subject, done.facts ->> 'amount_fen' AS amount_fen, done.by,
 FROM done LEFT JOIN said ON {_SAME}
 GROUP BY done.subject, done.facts, done.by HAVING count(said.subject) <> 1
 ORDER BY done.subject LIMIT 1000
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - made of constants of this file
 NOT_DONE = f"""{_WITH}
 SELECT said.subject, said.kind, count(done.subject) AS times
 FROM said LEFT JOIN done ON {_SAME}
 GROUP BY said.subject, said.kind HAVING count(done.subject) <> 1
 ORDER BY said.subject LIMIT 1000
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - made of constants of this file
 # What a case's decision took from a wallet: what went back outside, or came back from a bank.
 OF_NO_CASE = """
 SELECT 'refund ' || refund.no AS subject FROM refund

@@ -42,7 +42,7 @@ LEFT JOIN ledger_transaction returned ON returned.site_id = posted.site_id
 WHERE wallet.site_id = $1 AND coalesce(wallet.tenancy_id, 0) = $2 AND wallet.kind = ANY($3::text[])
   AND ($4::text IS NULL OR posted.idempotency_key = $4)
 ORDER BY posted.id DESC LIMIT {LISTED_MAX}
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - made of constants of this file
 
 
 @dataclass(frozen=True, slots=True)

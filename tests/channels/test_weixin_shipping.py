@@ -63,6 +63,9 @@ async def test_what_was_told_before_is_told(desk: Peer, weixin: WeixinClient, co
 
     await weixin.tell_shipped(SHIPMENT, NOW)
 
+    tells = [one for one in desk.received if one.target.startswith("/wxa/sec/order/")]
+    assert len(tells) == 1
+
 
 @pytest.mark.parametrize(
     ("answer", "code", "transient"),
