@@ -72,7 +72,9 @@ async def test_a_day_is_closed_with_what_is_known(world: World, tmp_path: Path) 
     await close(world, "2026-05-21")
     assert await days() == [("2026-05-20", 1, 8_000, 800, True), ("2026-05-21", 1, 0, 0, True)]
     assert await wallet_fen(world.tenancy_id) == 10_000 - 800
-    acts = await rows(pool(), "SELECT actor, act, subject, reason, facts FROM manager_act")
+    acts = await rows(
+        pool(), "SELECT actor, act, subject, reason, facts FROM manager_act ORDER BY id"
+    )
     assert [(one["actor"], one["act"], one["subject"], one["reason"]) for one in acts] == [
         ("wang", "day.close_estimated", "shop:A1", "meter burnt")
     ] * 2
